@@ -1,0 +1,1 @@
+INSERT INTO cogmill.reconciliation_run (dry_run) VALUES (%(dry_run)s) RETURNING id

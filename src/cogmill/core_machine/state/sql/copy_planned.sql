@@ -1,0 +1,1 @@
+COPY planned_task (key, params, memory, seconds) FROM STDIN

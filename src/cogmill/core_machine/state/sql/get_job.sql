@@ -1,0 +1,1 @@
+SELECT * FROM cogmill.job WHERE id = %(job_id)s

@@ -1,0 +1,1 @@
+SELECT DISTINCT unnest(engines) AS engine FROM cogmill.worker WHERE status = 'live'

@@ -1,0 +1,1 @@
+SELECT body FROM cogmill.payload WHERE digest = %(digest)s

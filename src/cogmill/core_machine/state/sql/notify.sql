@@ -1,0 +1,1 @@
+SELECT pg_notify('cogmill_wakeup', %(reference)s)

@@ -1,0 +1,2 @@
+UPDATE cogmill.cleanup SET worker = NULL
+WHERE worker = %(incarnation)s AND done_at IS NULL

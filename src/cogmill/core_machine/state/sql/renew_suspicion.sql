@@ -1,0 +1,5 @@
+UPDATE cogmill.worker
+SET suspected_at = cogmill.now(), suspected_postmaster = pg_postmaster_start_time()
+WHERE incarnation = %(incarnation)s
+  AND status = 'live'
+  AND suspected_postmaster <> pg_postmaster_start_time()

@@ -1,0 +1,3 @@
+INSERT INTO cogmill.payload (digest, body)
+VALUES (%(digest)s, %(body)s)
+ON CONFLICT (digest) DO NOTHING

@@ -1,0 +1,4 @@
+UPDATE cogmill.wakeup
+SET sent = generation
+WHERE sent < generation AND due_at <= cogmill.now()
+RETURNING job_id
