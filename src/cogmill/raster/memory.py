@@ -1,0 +1,88 @@
+"""How much memory a task will need, as a sum whose parts are named.
+
+Nothing here opens a raster or loads GDAL, so parent processes divide their memory with it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+#: A child with rasterio, pyproj, tifffile and imagecodecs loaded and PROJ's database open:
+#: VmHWM measured in a fresh process (CPython 3.11, rasterio 1.4.4), with room for the allocator.
+PROCESS_BASE = 130 * MIB
+#: A parent (settings, psycopg, pydantic, click), measured likewise.
+PARENT_BASE = 110 * MIB
+#: What one child may use when nobody said what there is.
+DEFAULT_CHILD_MEMORY = 2 * GIB
+
+
+class MemoryEstimate(BaseModel):
+    """Predicted peak of one task, part by part.
+
+    Attributes
+    ----------
+    parts : dict[str, int]
+        What needs memory, to bytes; the parts are held at the same time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """The predicted peak in bytes."""
+        return sum(self.parts.values())
+
+
+def child_budget(total: int, workers: int) -> int:
+    """Return the bytes that one of `workers` children may use, of `total` for all and the parent.
+
+    Parameters
+    ----------
+    total : int
+        Bytes of ``--memory``: parent and children together. May be too small; then the result
+        is small or negative and planning refuses.
+    workers : int
+        Children that run at once.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    return (total - PARENT_BASE) // max(workers, 1)
+
+
+def worker_budget(child: int, workers: int) -> int:
+    """Return the ``--memory`` that gives each of `workers` children `child` bytes.
+
+    Parameters
+    ----------
+    child : int
+        Bytes for one child.
+    workers : int
+        Children that run at once.
+
+    Returns
+    -------
+    int
+        Bytes, so that ``child_budget(worker_budget(c, n), n) == c``.
+    """
+    return child * max(workers, 1) + PARENT_BASE
+
+
+def budget_text(child: int, workers: int) -> str:
+    """Return a ``--memory`` value, rounded up to 10 MB, that lets one child use `child` bytes."""
+    megabytes = -(-worker_budget(child, workers) // (10 * MIB)) * 10
+    return f"{megabytes}MB"
+
+
+def total_of(parts: Mapping[str, int]) -> MemoryEstimate:
+    """Return the estimate of these parts, those that need nothing left out."""
+    return MemoryEstimate(parts={name: size for name, size in parts.items() if size > 0})

@@ -1,0 +1,228 @@
+"""What a plan says: plain data that holds everything a task needs, so nobody inspects twice.
+
+`planning.plan` makes it; it travels as JSON and comes back the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cogmill.errors import Refused
+from cogmill.raster.cog import CogImage
+from cogmill.raster.codecs import BlockCodec
+from cogmill.raster.geodesy import CoordinateOperation
+from cogmill.raster.grid import Grid, OutputTile, Window, output_tiles
+from cogmill.raster.memory import MemoryEstimate
+from cogmill.raster.options import Number, PlanOptions
+from cogmill.raster.structure import Structure
+from cogmill.raster.warp import KernelScales, WarpSpec
+
+Way = Literal["direct", "two-stage"]
+
+
+class Validity(BaseModel):
+    """How a pixel says that it means nothing: decided once, before the warp.
+
+    Attributes
+    ----------
+    kind : str
+        What the source uses: ``nodata``, ``alpha``, ``mask`` or ``none``.
+    source_nodata : tuple of (float or None) or None
+        Per band, the value that is invalid in the source; None: no band has one.
+    target_nodata : tuple of (float or None) or None
+        Per band, the value that invalid pixels get in the output; None: no band has one.
+    alpha_band : int or None
+        The source's alpha band, counted from 1, where `kind` is ``alpha``.
+    target_mask : bool
+        True: the output has an internal mask.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["nodata", "alpha", "mask", "none"]
+    source_nodata: tuple[Number | None, ...] | None = None
+    target_nodata: tuple[Number | None, ...] | None = None
+    alpha_band: int | None = None
+    target_mask: bool = False
+
+
+class Cost(BaseModel):
+    """What one way of running the job does, predicted.
+
+    Attributes
+    ----------
+    tasks : int
+        Tasks that read pixels.
+    requests : int
+        Ranged reads of the source (adjacent blocks merged).
+    bytes_fetched, bytes_decoded : int
+        Of the source: encoded bytes read, decoded bytes made.
+    blocks_decoded : int
+        Blocks of the source that are decoded, repetitions counted.
+    intermediate_bytes_written, intermediate_bytes_read : int
+        Encoded bytes of intermediates; the ratio of compression is taken from the source.
+    seconds : float
+        Estimate for one worker; see `costs` for its weights.
+    peak_memory_bytes : int
+        Of the largest task.
+    fits : bool
+        Whether the largest task fits what a child may use.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: int
+    requests: int
+    bytes_fetched: int
+    bytes_decoded: int
+    blocks_decoded: int
+    intermediate_bytes_written: int = 0
+    intermediate_bytes_read: int = 0
+    seconds: float
+    peak_memory_bytes: int
+    fits: bool = True
+
+
+class Costs(BaseModel):
+    """The three ways side by side."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    direct: Cost
+    two_stage: Cost
+    naive: Cost
+
+
+class RasterPlan(BaseModel):
+    """One raster's way to COGs: where it is cut, how it is read, warped, encoded, and why.
+
+    Attributes
+    ----------
+    stem : str
+        Output names begin with it.
+    options : PlanOptions
+        What was asked for.
+    structure : Structure
+        What inspection found: tasks read the source with it and inspect nothing.
+    strategy, reason : str
+        ``direct`` or ``two-stage``, and why, in words and numbers.
+    source_grid, target_grid : Grid
+        Source and target; the same when pixels are copied exactly.
+    warp : WarpSpec or None
+        None: pixels are copied exactly.
+    scales : KernelScales or None
+        The kernel's scales, fixed for the job.
+    operation : CoordinateOperation or None
+        The one coordinate operation of the job.
+    validity : Validity
+        Nodata, alpha, mask or none.
+    resampling, overview_resampling : str
+        Kernels of warp and overviews.
+    image : CogImage
+        The output as ONE COG; `tile_image` gives a tile's.
+    work_rows, work_cols : int
+        Largest work tile inside an output tile, in pixels; multiples of the block.
+    pieces : tuple of Window
+        Stage 1 of two-stage: rectangles of the source, each read by one task; empty for direct.
+    piece_codec : BlockCodec
+        How a piece's blocks are encoded.
+    memory : MemoryEstimate
+        Of the largest tile task.
+    piece_memory : MemoryEstimate or None
+        Of the largest piece task, where there are pieces.
+    costs : Costs
+        Direct, two-stage and naive.
+    gdalwarp : tuple of str
+        Commands that give the same pixels.
+    warnings : tuple of str
+        What a person should know.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stem: str
+    options: PlanOptions
+    structure: Structure
+    strategy: Way
+    reason: str
+    source_grid: Grid
+    target_grid: Grid
+    warp: WarpSpec | None
+    scales: KernelScales | None
+    operation: CoordinateOperation | None
+    validity: Validity
+    resampling: str
+    overview_resampling: str
+    image: CogImage
+    work_rows: int
+    work_cols: int
+    pieces: tuple[Window, ...]
+    piece_codec: BlockCodec
+    memory: MemoryEstimate
+    piece_memory: MemoryEstimate | None
+    costs: Costs
+    gdalwarp: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def copies(self) -> bool:
+        """Whether pixels are copied exactly, on the source's grid."""
+        return self.warp is None
+
+    @property
+    def tile_size(self) -> int:
+        """Side of an output tile in pixels."""
+        return self.options.tile_size
+
+    @cached_property
+    def tiles(self) -> tuple[OutputTile, ...]:
+        """All output tiles, row by row."""
+        return tuple(output_tiles(self.target_grid, self.tile_size))
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of output tiles."""
+        return -(-self.target_grid.height // self.tile_size)
+
+    @property
+    def tile_cols(self) -> int:
+        """Columns of output tiles."""
+        return -(-self.target_grid.width // self.tile_size)
+
+    def tile(self, row: int, col: int) -> OutputTile:
+        """Return one output tile.
+
+        Parameters
+        ----------
+        row, col : int
+            Its place, counted from 0 at the grid's origin.
+
+        Raises
+        ------
+        Refused
+            There is no such tile.
+        """
+        if not (0 <= row < self.tile_rows and 0 <= col < self.tile_cols):
+            raise Refused(
+                f"there is no output tile r{row:04d} c{col:04d}",
+                f"the plan has {self.tile_rows} rows of {self.tile_cols}",
+            )
+        return self.tiles[row * self.tile_cols + col]
+
+    def tile_name(self, row: int, col: int) -> str:
+        """Return the file name of the output tile at `row`, `col`."""
+        return f"{self.stem}_r{row:04d}_c{col:04d}.tif"
+
+    def tile_image(self, tile: OutputTile) -> CogImage:
+        """Return the description of one output tile as a COG of its own."""
+        window = tile.window
+        grid = Grid(
+            crs=self.target_grid.crs,
+            transform=self.target_grid.window_transform(window),
+            width=window.width,
+            height=window.height,
+        )
+        return self.image.model_copy(update={"grid": grid})
