@@ -1,0 +1,90 @@
+"""GDAL's process-wide state: the only ``rasterio.Env``, and what the engine is made of."""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.resources import as_file, files
+
+import imagecodecs
+import numpy as np
+import pyproj
+import rasterio
+import tifffile
+from pyproj import network
+
+_CODEC_LIBRARIES = ("libdeflate", "zstd", "libjpeg_turbo", "libwebp")
+
+
+@contextmanager
+def environment(cache_bytes: int) -> Iterator[None]:
+    """Hold GDAL's settings for the work inside: quiet, on one thread, with a bounded cache.
+
+    Parameters
+    ----------
+    cache_bytes : int
+        GDAL's block cache in bytes. (The option of ``rasterio.Env`` is bytes; the environment
+        variable of the same name is megabytes.)
+
+    Notes
+    -----
+    Sidecars are found by asking for their names: a folder of a million objects is never listed.
+    They are read (PAM stays on: a CRS may live in an ``.aux.xml`` alone); nothing writes one, since
+    sources are opened for reading and no statistics are computed. No grid is fetched over the
+    network: what PROJ finds must not depend on the weather.
+    """
+    network.set_network_enabled(active=False)
+    with rasterio.Env(
+        GDAL_CACHEMAX=cache_bytes,
+        GDAL_NUM_THREADS="1",
+        GDAL_PAM_ENABLED="YES",
+        GDAL_MEM_ENABLE_OPEN="YES",
+        GDAL_DISABLE_READDIR_ON_OPEN="TRUE",
+        PROJ_NETWORK="OFF",
+    ):
+        yield
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the bytes of a result; equal ones promise equal bytes.
+
+    Returns
+    -------
+    dict of str
+        GDAL, both PROJ and their data, NumPy, codecs and the architecture, by name.
+    """
+    found = {
+        "gdal": str(rasterio.__gdal_version__),
+        "gdal_proj": str(rasterio.__proj_version__),
+        "gdal_proj_data": _gdal_proj_data(),
+        "pyproj": pyproj.__version__,
+        "pyproj_proj": pyproj.proj_version_str,
+        "pyproj_proj_data": str(pyproj.database.get_database_metadata("EPSG.VERSION")),
+        "rasterio": rasterio.__version__,
+        "numpy": np.__version__,
+        "imagecodecs": imagecodecs.__version__,
+        "tifffile": tifffile.__version__,
+        "machine": platform.machine(),
+    }
+    libraries = [part.strip() for part in str(imagecodecs.version()).split(",")]
+    for library in _CODEC_LIBRARIES:
+        found[library] = next(
+            (part.removeprefix(f"{library}-") for part in libraries if part.startswith(library)), ""
+        )
+    return dict(sorted(found.items()))
+
+
+def _gdal_proj_data() -> str:
+    """Return the EPSG version of the PROJ data inside rasterio's wheel, empty where it has none."""
+    database = files("rasterio") / "proj_data" / "proj.db"
+    if not database.is_file():
+        return ""
+    with as_file(database) as path:
+        address = path.as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as opened:
+            row = opened.execute(
+                "SELECT value FROM metadata WHERE key = 'EPSG.VERSION'"
+            ).fetchone()
+    return str(row[0]) if row else ""

@@ -1,0 +1,352 @@
+"""What a source is made of, read from the TIFF's own tags in a few small reads.
+
+tifffile reads the tags, since they alone say where strips and blocks lie (GDAL shows a one-strip
+8-bit file as one-row blocks); GDAL says what the pixels mean.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Final, Literal
+
+import rasterio
+from pydantic import BaseModel, ConfigDict
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from cogmill.errors import Refused
+from cogmill.raster.header import ByteSource, RecordingFile
+from cogmill.raster.layout import (
+    DAMAGE,
+    BlockTable,
+    ImageLayout,
+    Pages,
+    check_within,
+    image_layout,
+    leave_tables_out,
+    opened,
+    page,
+    sort_pages,
+)
+
+__all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
+
+_MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+_NOT_KEPT: Final = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC")
+
+Transform = tuple[float, float, float, float, float, float]
+
+
+class Structure(BaseModel):
+    """A source: how its pixels are stored and what they mean. Plain JSON, part of the plan.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the source.
+    size_bytes : int
+        Of the raster's file.
+    byte_order : str
+        ``little`` or ``big``.
+    bigtiff : bool
+        True for 64-bit offsets.
+    image, mask : ImageLayout, ImageLayout or None
+        The pixels; the mask that all bands share.
+    mask_source : str or None
+        ``internal`` (a directory of the same file) or ``sidecar`` (a ``.msk`` file of its own).
+    dtype : str
+        NumPy name of one sample.
+    bands : int
+        Alpha included.
+    crs : str or None
+        As WKT2.
+    transform : tuple of float or None
+        Pixel to CRS as GDAL's six: x0, dx, rx, y0, ry, dy.
+    nodata : tuple of (float or None)
+        One a band.
+    alpha_band : int or None
+        Counted from 1.
+    color_interpretation : tuple of str
+        One a band, by rasterio's names.
+    palette : tuple of (int, int, int, int) or None
+        RGBA, 0 to 255, of the first band.
+    scales, offsets : tuple of float
+        One a band: value = pixel * scale + offset.
+    units, descriptions : tuple of (str or None)
+        One a band.
+    tags, band_tags : dict, tuple of dict
+        GDAL's default domain without statistics, which are never trusted nor copied.
+    tag_domains : tuple of str
+        Further domains of metadata, by name, which are not carried.
+    area_or_point : str
+        ``Area`` or ``Point``.
+    overviews : tuple of (int, int)
+        Width and height of each.
+    gcps : int
+        How many ground control points.
+    rpcs : bool
+        True when it has rational polynomials.
+    sparse_blocks : int
+        Blocks of the image that were never written: they read as nodata, or 0.
+    contributing_files : tuple of str
+        As GDAL names them, the raster first.
+    header, mask_header : str
+        The recorded header of the raster and of a sidecar mask (else empty): with it a task
+        decodes blocks without reading any of it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    name: str
+    size_bytes: int
+    byte_order: Literal["little", "big"]
+    bigtiff: bool
+    image: ImageLayout
+    mask: ImageLayout | None = None
+    mask_source: Literal["internal", "sidecar"] | None = None
+    mask_size_bytes: int = 0
+    dtype: str
+    bands: int
+    crs: str | None
+    transform: Transform | None
+    nodata: tuple[float | None, ...]
+    alpha_band: int | None
+    color_interpretation: tuple[str, ...]
+    palette: tuple[tuple[int, int, int, int], ...] | None
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    units: tuple[str | None, ...]
+    descriptions: tuple[str | None, ...]
+    tags: dict[str, str]
+    band_tags: tuple[dict[str, str], ...]
+    tag_domains: tuple[str, ...]
+    area_or_point: str
+    overviews: tuple[tuple[int, int], ...]
+    gcps: int
+    rpcs: bool
+    sparse_blocks: int
+    contributing_files: tuple[str, ...]
+    header: str
+    mask_header: str = ""
+
+    @property
+    def width(self) -> int:
+        """Return the width of the raster in pixels."""
+        return self.image.width
+
+    @property
+    def height(self) -> int:
+        """Return the height of the raster in pixels."""
+        return self.image.height
+
+
+def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = None) -> Structure:
+    """Return the structure of a GeoTIFF, or refuse it.
+
+    Parameters
+    ----------
+    data : ByteSource
+        The raster.
+    gdal_path : str
+        The same raster for GDAL.
+    mask_data : ByteSource, optional
+        The ``.msk`` file beside it, where there is one.
+
+    Returns
+    -------
+    Structure
+        No CRS, ground control points and the like are reported, not judged: that is the plan's.
+
+    Raises
+    ------
+    Refused
+        When it is empty, no TIFF, damaged, cut off, holds several images, or is stored in a way
+        that is not decoded.
+    StorageUnavailable
+        When the store does not answer.
+    """
+    _check_magic(data)
+    meaning = _meaning(data.name, gdal_path)
+    stored = _stored(data, str(meaning["dtype"]))
+    if stored["image"].samples != meaning["bands"]:
+        raise Refused(
+            f"{data.name} stores {stored['image'].samples} samples a pixel and GDAL makes "
+            f"{meaning['bands']} bands of them",
+            "convert it first with gdal_translate",
+        )
+    stored |= _sidecar(mask_data) if mask_data is not None and not stored["mask"] else {}
+    masked = meaning.pop("masked")
+    if masked and stored["mask"] is None:
+        raise Refused(
+            f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
+        )
+    overviews = stored.pop("overviews") or meaning["overviews"]
+    return Structure.model_validate(
+        {"name": data.name, "size_bytes": data.size} | meaning | stored | {"overviews": overviews}
+    )
+
+
+def _check_magic(data: ByteSource) -> None:
+    if not data.size:
+        raise Refused(f"{data.name} is empty", "name a GeoTIFF; an upload may not have finished")
+    (start,) = data.read_ranges([(0, min(16, data.size))])
+    if start[:4] not in _MAGIC:
+        raise Refused(
+            f"{data.name} is not a TIFF", "convert it first: gdal_translate INPUT OUTPUT.tif"
+        )
+
+
+def _damaged(name: str, error: Exception) -> Refused:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return Refused(
+        f"the header of {name} cannot be read ({said})",
+        "the file is damaged or cut off; copy or fetch it again",
+    )
+
+
+def _stored(data: ByteSource, dtype: str) -> dict[str, Any]:
+    """Return what the tags of the raster's own file say."""
+    file = RecordingFile(data)
+    try:
+        with opened(file) as tiff:
+            pages = sort_pages(tiff)
+            _check_single(pages, data.name)
+            ifd = pages.images[0]
+            image = image_layout(page(tiff, ifd), ifd, data.name, dtype)
+            mask = None
+            if pages.masks:
+                mask = image_layout(page(tiff, pages.masks[0]), pages.masks[0], data.name, "uint8")
+                _check_mask(mask, image, data.name)
+            leave_tables_out(file, tiff)
+            little, big = tiff.byteorder == "<", tiff.is_bigtiff
+    except DAMAGE as error:
+        raise _damaged(data.name, error) from error
+    for layout in (image, mask):
+        if layout is not None:
+            check_within(layout, data.name, data.size)
+    return {
+        "image": image,
+        "mask": mask,
+        "mask_source": "internal" if mask else None,
+        "byte_order": "little" if little else "big",
+        "bigtiff": big,
+        "overviews": pages.overviews,
+        "sparse_blocks": int(image.blocks.sparse.sum()),
+        "header": file.record(),
+    }
+
+
+def _sidecar(data: ByteSource) -> dict[str, Any]:
+    """Return what the tags of a ``.msk`` file say."""
+    _check_magic(data)
+    file = RecordingFile(data)
+    try:
+        with opened(file) as tiff:
+            mask = image_layout(page(tiff, 0), 0, data.name, "uint8")
+            leave_tables_out(file, tiff)
+    except DAMAGE as error:
+        raise _damaged(data.name, error) from error
+    check_within(mask, data.name, data.size)
+    if mask.samples != 1:
+        raise Refused(
+            f"{data.name} masks each band on its own", "give the raster one mask for all bands"
+        )
+    return {
+        "mask": mask,
+        "mask_source": "sidecar",
+        "mask_size_bytes": data.size,
+        "mask_header": file.record(),
+    }
+
+
+def _check_single(pages: Pages, name: str) -> None:
+    if len(pages.images) > 1:
+        raise Refused(
+            f"{name} holds {len(pages.images)} images, and one must be chosen",
+            "take one out first: gdal_translate GTIFF_DIR:1:INPUT OUTPUT.tif",
+        )
+    if not pages.images:
+        raise Refused(f"{name} holds no image of full size", "name a GeoTIFF")
+
+
+def _check_mask(mask: ImageLayout, image: ImageLayout, name: str) -> None:
+    if (mask.width, mask.height, mask.samples) != (image.width, image.height, 1):
+        raise Refused(
+            f"the mask of {name} is {mask.samples} x {mask.width} x {mask.height} for pixels of "
+            f"{image.width} x {image.height}",
+            "give the raster one mask of its own size",
+        )
+
+
+def _meaning(name: str, gdal_path: str) -> dict[str, Any]:
+    """Return what GDAL says of the same file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(gdal_path, driver="GTiff") as dataset:
+                return _georeference(dataset) | _bands(dataset, name)
+    except RasterioError as error:
+        raise _damaged(name, error) from error
+
+
+def _georeference(dataset: Any) -> dict[str, Any]:
+    transform = tuple(float(value) for value in dataset.transform.to_gdal())
+    tags = dataset.tags()
+    factors = dataset.overviews(1)
+    return {
+        "crs": dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else None,
+        "transform": None if transform == _IDENTITY else transform,
+        "gcps": len(dataset.gcps[0]),
+        "rpcs": dataset.rpcs is not None,
+        "tags": _kept(tags),
+        "tag_domains": tuple(n for n in sorted(dataset.tag_namespaces()) if n not in _NOT_KEPT),
+        "area_or_point": tags.get("AREA_OR_POINT", "Area"),
+        "overviews": tuple((-(-dataset.width // f), -(-dataset.height // f)) for f in factors),
+        "contributing_files": tuple(dataset.files),
+    }
+
+
+def _bands(dataset: Any, name: str) -> dict[str, Any]:
+    colours = dataset.colorinterp
+    alpha = colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None
+    return {
+        "dtype": dataset.dtypes[0],
+        "bands": dataset.count,
+        "nodata": tuple(None if v is None else float(v) for v in dataset.nodatavals),
+        "alpha_band": alpha,
+        "color_interpretation": tuple(colour.name for colour in colours),
+        "palette": _palette(dataset),
+        "scales": tuple(dataset.scales),
+        "offsets": tuple(dataset.offsets),
+        "units": tuple(unit or None for unit in dataset.units),
+        "descriptions": tuple(text or None for text in dataset.descriptions),
+        "band_tags": tuple(_kept(dataset.tags(band)) for band in dataset.indexes),
+        "masked": _masked(dataset, name),
+    }
+
+
+def _palette(dataset: Any) -> tuple[tuple[int, int, int, int], ...] | None:
+    if ColorInterp.palette not in dataset.colorinterp[:1]:
+        return None
+    colours = dataset.colormap(1)
+    return tuple(colours[index] for index in sorted(colours))
+
+
+def _masked(dataset: Any, name: str) -> bool:
+    """Return whether GDAL masks all bands alike by something that is neither alpha nor nodata."""
+    for flags in dataset.mask_flag_enums:
+        if not flags:
+            raise Refused(
+                f"{name} has a mask for each band", "give the raster one mask for all bands"
+            )
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
+def _kept(tags: dict[str, str]) -> dict[str, str]:
+    return {
+        key: value
+        for key, value in sorted(tags.items())
+        if key != "AREA_OR_POINT" and not key.startswith("STATISTICS_")
+    }
