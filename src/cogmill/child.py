@@ -1,0 +1,200 @@
+"""The child process: one task at a time, told and answered in frames.
+
+It never touches the database and reads no environment; it dies with its parent, and its death
+kills nobody else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from pydantic import JsonValue
+
+from cogmill import runtime
+from cogmill.core_machine import frames
+from cogmill.core_machine.contracts import Cause, Failure, JobView, PlannedTask, StageResult
+from cogmill.errors import CogmillError, Refused, SourceChanged
+from cogmill.job_types.registry import Registry
+from cogmill.job_types.tools import Tools
+from cogmill.settings import Settings
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve the parent on standard input and output until it is gone."""
+    _die_with_parent()
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    # Whatever a library prints must not reach the frames.
+    os.dup2(2, 1)
+    try:
+        _Server(source, sink).serve()
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        os._exit(0)
+
+
+class _Server:
+    """Answers one request after the other."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source = source
+        self._sink = sink
+        self._payloads: dict[str, JsonValue] = {}
+        hello = frames.read_to_child(source)
+        if not isinstance(hello, frames.Hello):
+            raise EOFError
+        self._settings = Settings.model_validate(hello.settings)
+        self._types = Registry.load()
+        engines = {job_type.id: job_type.engine() for job_type in self._types}
+        frames.write_frame(sink, frames.Ready(engines=engines))
+
+    def serve(self) -> None:
+        while True:
+            match frames.read_to_child(self._source):
+                case frames.Payload(digest=digest, body=body):
+                    self._payloads[digest] = body
+                case frames.Preflight() | frames.Run() as request:
+                    self._answer(request)
+                case other:
+                    raise EOFError(f"unexpected frame {other.kind}")
+
+    def _answer(self, request: frames.Preflight | frames.Run) -> None:
+        _reset_peak_memory()
+        try:
+            with runtime.tools(self._settings, self._progress, self._memory(request)) as tools:
+                if isinstance(request, frames.Preflight):
+                    value = self._preflight(request, tools)
+                else:
+                    value = self._run(request, tools)
+            answer: frames.Value = frames.Returned(value=value, peak_memory=_peak_memory())
+        except (EOFError, BrokenPipeError):
+            raise
+        except Exception as error:
+            answer = _raised(error)
+        frames.write_frame(self._sink, answer)
+
+    def _memory(self, request: frames.Preflight | frames.Run) -> int:
+        return request.memory if isinstance(request, frames.Run) else 0
+
+    def _preflight(self, request: frames.Preflight, tools: Tools) -> JsonValue:
+        job_type = self._types.get(request.job_type)
+        inputs = job_type.inputs.model_validate(request.inputs)
+        found = job_type.preflight(inputs, request.lineage, request.owned, tools)
+        intact = request.outputs is not None and job_type.intact(request.outputs, tools)
+        return {"preflight": found.model_dump(mode="json"), "intact": intact}
+
+    def _run(self, request: frames.Run, tools: Tools) -> JsonValue:
+        job_type = self._types.get(request.job.type)
+        # The parent counts on it: what this run does not name is sent again when it is wanted.
+        wanted = (request.prepared, request.shared)
+        self._payloads = {key: body for key, body in self._payloads.items() if key in wanted}
+        job = request.job.model_copy(update={"prepared": self._payloads[request.prepared]})
+        if request.what == "clean":
+            job_type.clean(job, request.successful, tools)
+            return None
+        (stage,) = (stage for stage in job_type.stages if stage.name == request.stage)
+        if request.what == "plan":
+            return self._plan(stage, job, tools)
+        shared = None if request.shared is None else self._payloads[request.shared]
+        params = stage.task.params.model_validate(request.params)
+        result: JsonValue = stage.task.execute(job, params, shared, tools).model_dump(mode="json")
+        return result
+
+    def _plan(self, stage: Any, job: JobView, tools: Tools) -> JsonValue:
+        plan = stage.plan(job, _Earlier(self._source, self._sink), tools)
+        batch: list[PlannedTask] = []
+        for task in plan:
+            batch.append(task)
+            if len(batch) == frames.ROWS_PER_FRAME:
+                frames.write_frame(self._sink, frames.Planned(tasks=tuple(batch)))
+                batch = []
+        if batch:
+            frames.write_frame(self._sink, frames.Planned(tasks=tuple(batch)))
+        shared: JsonValue = plan.shared
+        return shared
+
+    def _progress(self, done: int) -> None:
+        frames.write_frame(self._sink, frames.Progress(done=done))
+
+
+class _Earlier:
+    """Asks the parent for results of earlier stages."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source = source
+        self._sink = sink
+
+    def of(self, stage: str) -> Iterator[StageResult]:
+        """Iterate the results of a closed stage."""
+        frames.write_frame(self._sink, frames.Ask(stage=stage))
+        while True:
+            frame = frames.read_to_child(self._source)
+            if not isinstance(frame, frames.Rows):
+                raise EOFError(f"unexpected frame {frame.kind}")
+            yield from frame.rows
+            if frame.last:
+                return
+
+
+def _raised(error: Exception) -> frames.Raised:
+    """Turn an exception into what the parent settles; the only place that does."""
+    detail = "".join(traceback.format_exception(error))[-4000:]
+    match error:
+        case Refused():
+            cause, refused = Cause.PERMANENT, True
+        case SourceChanged():
+            cause, refused = Cause.SOURCE_CHANGED, False
+        case CogmillError(permanent=permanent):
+            cause, refused = (Cause.PERMANENT if permanent else Cause.TRANSIENT), False
+        case MemoryError():
+            cause, refused = Cause.MEMORY, False
+        case _:
+            # A defect of ours or of a job type: the same input would meet it again.
+            cause, refused = Cause.PERMANENT, False
+    if isinstance(error, CogmillError):
+        failure = Failure(
+            code=error.code, cause=cause, message=error.message, remedy=error.remedy
+        )
+    else:
+        message = f"{type(error).__name__}: {error}"
+        failure = Failure(code="defect", cause=cause, message=message[:1000])
+    return frames.Raised(failure=failure, refused=refused, detail=detail)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the thread that spawned us ends; leave if it already has."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def _reset_peak_memory() -> None:
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass  # not on Linux, or forbidden: the peak is then that of the process's life
+
+
+def _peak_memory() -> int | None:
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What a worker and its child say to each other: length-prefixed JSON frames on two pipes.
+
+A frame is a 4-byte big-endian length and that many bytes of UTF-8 JSON. The parent sends `Hello`
+once, then one `Run` at a time; the child answers with any number of `Progress`, `Ask` and
+`Planned` frames and ends with exactly one `Returned` or `Raised`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, BinaryIO, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter
+
+from cogmill.core_machine.contracts import Failure, JobView, PlannedTask, StageResult, Value
+
+_LENGTH = struct.Struct(">I")
+MAX_FRAME = 1 << 30
+ROWS_PER_FRAME = 500
+
+
+class Hello(Value):
+    """First frame to a child: the effective settings; it reads no environment."""
+
+    kind: Literal["hello"] = "hello"
+    settings: dict[str, JsonValue]
+
+
+class Payload(Value):
+    """A payload that the next `Run` names by its digest; the child keeps what the last one named."""
+
+    kind: Literal["payload"] = "payload"
+    digest: str
+    body: JsonValue
+
+
+class Preflight(Value):
+    """Look at source and destination and plan, or refuse; `outputs` are tested for being intact."""
+
+    kind: Literal["preflight"] = "preflight"
+    job_type: str
+    inputs: dict[str, JsonValue]
+    lineage: str
+    owned: bool
+    outputs: JsonValue = None
+
+
+class Run(Value):
+    """Plan a stage, execute a task, or clean up after a job."""
+
+    kind: Literal["run"] = "run"
+    what: Literal["plan", "execute", "clean"]
+    job: JobView
+    prepared: str
+    shared: str | None = None
+    stage: str = ""
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    memory: int = 0
+    successful: bool = False
+
+
+class Rows(Value):
+    """Some results of the stage that the child asked for; `last` ends them."""
+
+    kind: Literal["rows"] = "rows"
+    rows: tuple[StageResult, ...]
+    last: bool
+
+
+ToChild = Annotated[Hello | Payload | Preflight | Run | Rows, Field(discriminator="kind")]
+
+
+class Ready(Value):
+    """The child lives: the engine of each job type it knows, by id."""
+
+    kind: Literal["ready"] = "ready"
+    engines: dict[str, str]
+
+
+class Ask(Value):
+    """A planner wants the results of an earlier stage."""
+
+    kind: Literal["ask"] = "ask"
+    stage: str
+
+
+class Progress(Value):
+    """Units (pixels) done so far by this attempt."""
+
+    kind: Literal["progress"] = "progress"
+    done: int
+
+
+class Planned(Value):
+    """Some tasks of a plan."""
+
+    kind: Literal["planned"] = "planned"
+    tasks: tuple[PlannedTask, ...]
+
+
+class Returned(Value):
+    """The work is done; `value` is its result."""
+
+    kind: Literal["returned"] = "returned"
+    value: JsonValue
+    peak_memory: int | None
+
+
+class Raised(Value):
+    """The work failed; `refused` says that the input is wrong (preflight)."""
+
+    kind: Literal["raised"] = "raised"
+    failure: Failure
+    refused: bool = False
+    detail: str = ""
+
+
+FromChild = Annotated[
+    Ready | Ask | Progress | Planned | Returned | Raised, Field(discriminator="kind")
+]
+
+_to_child: TypeAdapter[ToChild] = TypeAdapter(ToChild)
+_from_child: TypeAdapter[FromChild] = TypeAdapter(FromChild)
+
+
+def write_frame(stream: BinaryIO, frame: Value) -> None:
+    """Write one frame and flush it."""
+    body = frame.model_dump_json().encode()
+    stream.write(_LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+def read_to_child(stream: BinaryIO) -> ToChild:
+    """Read one frame in the child.
+
+    Raises
+    ------
+    EOFError
+        The other side is gone.
+    """
+    return _to_child.validate_json(_read(stream))
+
+
+def read_from_child(stream: BinaryIO) -> FromChild:
+    """Read one frame in the parent.
+
+    Raises
+    ------
+    EOFError
+        The other side is gone.
+    """
+    return _from_child.validate_json(_read(stream))
+
+
+def _read(stream: BinaryIO) -> bytes:
+    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+    if length > MAX_FRAME:
+        raise EOFError(f"a frame of {length} bytes cannot be one of ours")
+    return _exactly(stream, length)
+
+
+def _exactly(stream: BinaryIO, length: int) -> bytes:
+    body = stream.read(length)
+    if len(body) != length:
+        raise EOFError("the pipe was closed in the middle of a frame")
+    return body

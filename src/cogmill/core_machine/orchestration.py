@@ -1,0 +1,355 @@
+"""JobProcessor submits; TaskProcessor works. Both only call the transitions of the state.
+
+A job type appears here as what its contract says and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, JsonValue
+
+from cogmill.core_machine import frames, wakeups
+from cogmill.core_machine.children import Call, ChildDied, ChildProcess
+from cogmill.core_machine.contracts import (
+    Cancelled,
+    Cause,
+    CleanUp,
+    Failed,
+    Failure,
+    Job,
+    JobStatus,
+    JobType,
+    JobTypes,
+    JobView,
+    Preflight,
+    Released,
+    Retry,
+    StageResult,
+    Succeeded,
+    TaskKind,
+    TaskOutcome,
+    job_id,
+)
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.jobs import NewJob, NewStage
+from cogmill.core_machine.state.tasks import Attempt, Settled
+from cogmill.core_machine.wakeups import WakeupPublisher
+from cogmill.errors import PermanentError, Refused, TransientError
+
+log = logging.getLogger(__name__)
+
+PREFLIGHT_SECONDS = 120.0
+SUBMIT_LOOKS = 10
+MAX_BACKOFF_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job that answers a submit, and whether this submit made it."""
+
+    job: Job
+    created: bool
+
+
+class JobProcessor:
+    """Turns a request into a recorded job, or finds the job that already answers it.
+
+    Parameters
+    ----------
+    spawn : callable
+        Makes the child that runs preflight; called only when one is needed.
+    """
+
+    def __init__(
+        self,
+        state: StateManager,
+        types: JobTypes,
+        publisher: WakeupPublisher,
+        spawn: Callable[[], ChildProcess],
+    ) -> None:
+        self._state = state
+        self._types = types
+        self._publisher = publisher
+        self._spawn = spawn
+
+    def submit(
+        self, type_id: str, inputs: BaseModel, *, priority: int = 0, force: bool = False
+    ) -> Submitted:
+        """Record a job before answering, or answer with the one of the same lineage.
+
+        Raises
+        ------
+        Refused
+            Preflight refused the input, or another live job owns the destination.
+        """
+        job_type = self._types.get(type_id)
+        lineage = job_type.lineage(inputs)
+        child: ChildProcess | None = None
+        try:
+            for _ in range(SUBMIT_LOOKS):
+                newest = self._state.jobs.newest(lineage)
+                if newest is not None and not newest.status.terminal:
+                    return Submitted(job=newest, created=False)
+                child = child or self._spawn()
+                found, intact = self._preflight(child, job_type, inputs, lineage, newest)
+                engine = child.engines[type_id]
+                if newest is not None and intact and not force and _same(newest, found, engine):
+                    return Submitted(job=newest, created=False)
+                job = self._record(job_type, inputs, found, engine, newest, priority)
+                if job is not None:
+                    wakeups.flush(self._state, self._publisher)
+                    return Submitted(job=job, created=True)
+        finally:
+            if child is not None:
+                child.close()
+        raise TransientError("other submits of the same job keep overtaking this one", "try again")
+
+    def _preflight(
+        self,
+        child: ChildProcess,
+        job_type: JobType[Any, Any],
+        inputs: BaseModel,
+        lineage: str,
+        newest: Job | None,
+    ) -> tuple[Preflight, bool]:
+        finished = newest is not None and newest.status is JobStatus.SUCCESSFUL
+        request = frames.Preflight(
+            job_type=job_type.id,
+            inputs=inputs.model_dump(mode="json"),
+            lineage=lineage,
+            owned=newest is not None,
+            outputs=newest.outputs if newest is not None and finished else None,
+        )
+        try:
+            answer = child.preflight(request, PREFLIGHT_SECONDS)
+        except ChildDied as death:
+            raise Refused(
+                f"looking at the input ended badly: {death}",
+                "the file may be damaged, or its storage too slow",
+            ) from None
+        match answer:
+            case frames.Returned(value={"preflight": found, "intact": intact}):
+                return Preflight.model_validate(found), bool(intact)
+            case frames.Raised(failure=failure, refused=True):
+                raise Refused(failure.message, failure.remedy)
+            case frames.Raised(failure=failure, detail=detail):
+                log.debug("preflight failed: %s", detail)
+                raise PermanentError(failure.message, failure.remedy)
+            case _:
+                raise PermanentError("preflight gave no answer")
+
+    def _record(
+        self,
+        job_type: JobType[Any, Any],
+        inputs: BaseModel,
+        found: Preflight,
+        engine: str,
+        newest: Job | None,
+        priority: int,
+    ) -> Job | None:
+        lineage = job_type.lineage(inputs)
+        generation = 1 if newest is None else newest.generation + 1
+        return self._state.jobs.submit(
+            NewJob(
+                id=job_id(lineage, job_type.version, found.source_identity, engine, generation),
+                lineage=lineage,
+                generation=generation,
+                type=job_type.id,
+                version=job_type.version,
+                inputs=inputs.model_dump(mode="json"),
+                engine=engine,
+                priority=priority,
+                preflight=found,
+                stages=tuple(
+                    NewStage(
+                        name=stage.name,
+                        plan_seconds=stage.plan_seconds,
+                        max_failures=stage.max_failures,
+                    )
+                    for stage in job_type.stages
+                ),
+            )
+        )
+
+
+def _same(newest: Job, found: Preflight, engine: str) -> bool:
+    return newest.source_identity == found.source_identity and newest.engine == engine
+
+
+class TaskProcessor:
+    """Runs claimed attempts in a child and settles them.
+
+    Parameters
+    ----------
+    backoff : callable
+        Seconds until the next attempt, from the number of failures so far.
+    """
+
+    def __init__(
+        self,
+        state: StateManager,
+        types: JobTypes,
+        publisher: WakeupPublisher,
+        backoff: Callable[[int], float] | None = None,
+    ) -> None:
+        self._state = state
+        self._types = types
+        self._publisher = publisher
+        self._backoff = backoff or _backoff
+
+    def process(
+        self,
+        attempt: Attempt,
+        child: ChildProcess,
+        progress: Callable[[int], None],
+        ordered: Callable[[], TaskOutcome | None],
+    ) -> TaskOutcome:
+        """Run one attempt and settle it.
+
+        Parameters
+        ----------
+        ordered : callable
+            What to settle when the child was killed on order (cancelled, lost, hung, drain);
+            None when nobody ordered it.
+
+        Returns
+        -------
+        TaskOutcome
+            What was settled; `Cancelled` also when the lease was lost.
+        """
+        outcome, planned, shared = self._run(attempt, child, progress, ordered)
+        settled = self.settle(attempt, outcome, planned, shared)
+        if settled is Settled.LOST:
+            return Cancelled()
+        if settled is Settled.STAGE_DONE:
+            self._state.jobs.advance(attempt.task.job_id)
+        if settled is Settled.STAGE_DONE or attempt.task.kind is TaskKind.PLAN:
+            wakeups.flush(self._state, self._publisher)
+        return outcome
+
+    def settle(
+        self,
+        attempt: Attempt,
+        outcome: TaskOutcome,
+        planned: Iterable[Any] = (),
+        shared: JsonValue = None,
+    ) -> Settled:
+        """Write an outcome, fenced; the one place that decides what each outcome means."""
+        tasks = self._state.tasks
+        match outcome:
+            case Succeeded(result=result, peak_memory=peak):
+                if attempt.task.kind is TaskKind.PLAN:
+                    return tasks.succeed_plan(attempt, shared, planned, peak)
+                return tasks.succeed(attempt, result, peak)
+            case Failed(failure=failure):
+                return tasks.fail(attempt, failure)
+            case Retry(failure=failure):
+                failures = attempt.task.failures + 1
+                if failures >= attempt.task.max_failures:
+                    return tasks.fail(attempt, failure)
+                return tasks.retry(attempt, failure, self._backoff(failures))
+            case Released():
+                return tasks.release(attempt)
+            case Cancelled():
+                return Settled.LOST
+
+    def _run(
+        self,
+        attempt: Attempt,
+        child: ChildProcess,
+        progress: Callable[[int], None],
+        ordered: Callable[[], TaskOutcome | None],
+    ) -> tuple[TaskOutcome, list[Any], JsonValue]:
+        try:
+            request = self._request(attempt)
+            call = _Call(self._state, attempt.task.job_id, progress)
+            answer, planned = child.run(request, self._state.jobs.payload, call)
+        except ChildDied as death:
+            return ordered() or Retry(failure=_death(death)), [], None
+        match answer:
+            case frames.Returned(value=value, peak_memory=peak):
+                if attempt.task.kind is TaskKind.PLAN:
+                    return Succeeded(result=None, peak_memory=peak), planned, value
+                return Succeeded(result=value, peak_memory=peak), [], None
+            case frames.Raised(failure=failure, detail=detail):
+                log.debug("task %s failed: %s", attempt.task.label, detail)
+                if failure.cause in (Cause.PERMANENT, Cause.SOURCE_CHANGED):
+                    return Failed(failure=failure), [], None
+                return Retry(failure=failure), [], None
+
+    def _request(self, attempt: Attempt) -> frames.Run:
+        task = attempt.task
+        job = self._state.jobs.get(task.job_id)
+        stage, shared, prepared = self._state.jobs.stage_shared(task.job_id, task.position)
+        return frames.Run(
+            what="plan" if task.kind is TaskKind.PLAN else "execute",
+            job=_view(job, task.label),
+            prepared=prepared,
+            shared=shared,
+            stage=stage,
+            params=task.params,
+            memory=task.memory,
+        )
+
+    def clean(self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]) -> None:
+        """Run one clean-up that is owed and settle it through `settle`."""
+        job = self._state.jobs.get(claimed.job_id)
+        request = frames.Run(
+            what="clean",
+            job=_view(job, f"c{claimed.attempt}"),
+            prepared=job.prepared,
+            successful=job.status is JobStatus.SUCCESSFUL,
+        )
+        try:
+            answer, _ = child.run(request, self._state.jobs.payload, _Call(self._state, job.id))
+        except ChildDied as death:
+            settle(_death(death))
+            raise
+        settle(answer.failure if isinstance(answer, frames.Raised) else None)
+
+
+class _Call(Call):
+    """Answers a child's questions from the state."""
+
+    def __init__(
+        self, state: StateManager, job: str, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self._state = state
+        self._job = job
+        self._progress = progress
+
+    def results(self, stage: str) -> Iterable[StageResult]:
+        return self._state.jobs.results(self._job, stage)
+
+    def progress(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done)
+
+
+def _view(job: Job, attempt: str) -> JobView:
+    return JobView(
+        id=job.id,
+        lineage=job.lineage,
+        generation=job.generation,
+        type=job.type,
+        version=job.version,
+        inputs=job.inputs,
+        source_identity=job.source_identity,
+        engine=job.engine,
+        prepared=None,
+        attempt=attempt,
+    )
+
+
+def _death(death: ChildDied) -> Failure:
+    return Failure(code="child-died", cause=Cause.LOST, message=str(death))
+
+
+def _backoff(failures: int) -> float:
+    """Exponential with jitter; the first retry is soon, since most causes pass at once."""
+    return min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.5)

@@ -1,0 +1,96 @@
+"""What happened, for readers: events, wake-ups to send, and the reconciler's own record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from pydantic import JsonValue
+
+from cogmill.core_machine.contracts import Value
+from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.rows import execute, fetch, fetch_one
+
+
+class Event(Value):
+    """One thing that happened; (`xid`, `id`) is its place in the order that readers page by."""
+
+    id: int
+    xid: int
+    at: datetime
+    job_id: str
+    kind: str
+    stage: str | None
+    task: str | None
+    data: dict[str, JsonValue]
+
+
+class Events:
+    """The event table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(
+        self, after: tuple[int, int] = (0, 0), job_id: str | None = None, limit: int = 500
+    ) -> list[Event]:
+        """Return the events after the place `after` that no running transaction can still precede."""
+        xid, number = after
+        with self._database.transaction() as conn:
+            rows = fetch(
+                conn, "page_events", xid=str(xid), id=number, job_id=job_id, limit=limit
+            )
+        return [Event.model_validate(row) for row in rows]
+
+
+class Wakeups:
+    """The outbox."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take(self) -> list[str]:
+        """Take what is due to be told; losing it afterwards costs latency only."""
+        return self._database.run(
+            lambda conn: [row["job_id"] for row in fetch(conn, "take_wakeups")], repeatable=True
+        )
+
+    def unsent(self) -> list[str]:
+        """Find wake-ups that somebody owed and did not send."""
+        with self._database.transaction() as conn:
+            return [row["job_id"] for row in fetch(conn, "unsent_wakeups")]
+
+    def notify(self, reference: str) -> None:
+        """Wake whoever listens, in a transaction of its own: NOTIFY serialises commits."""
+        self._database.run(
+            lambda conn: execute(conn, "notify", reference=reference), repeatable=True
+        )
+
+
+class Reconciliations:
+    """The record of what the reconciler found and did, and why."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, dry_run: bool) -> int:
+        """Record that a sweep begins."""
+
+        def work(conn: Connection[Any]) -> int:
+            row = fetch_one(conn, "begin_run", dry_run=dry_run)
+            return int(row["id"]) if row else 0
+
+        return self._database.run(work)
+
+    def record(self, run_id: int, finder: str, subject: str, reason: str) -> None:
+        """Record one action with its reason."""
+        self._database.run(
+            lambda conn: execute(
+                conn, "record_action", run_id=run_id, finder=finder, subject=subject, reason=reason
+            )
+        )
+
+    def finish(self, run_id: int) -> None:
+        """Record that the sweep ended."""
+        self._database.run(lambda conn: execute(conn, "finish_run", run_id=run_id), repeatable=True)

@@ -1,0 +1,40 @@
+"""Clean-up that is owed: claimed, run in a child, settled, like a task."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from cogmill.core_machine.contracts import CleanUp, Failure
+from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.rows import execute, fetch_one, jsonb
+
+
+class CleanUps:
+    """The cleanup table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, incarnation: UUID) -> CleanUp | None:
+        """Claim a clean-up that is due, once no attempt of its job can still write."""
+        row = self._database.run(
+            lambda conn: fetch_one(conn, "claim_cleanup", incarnation=incarnation), repeatable=True
+        )
+        return None if row is None else CleanUp.model_validate(row)
+
+    def settle(
+        self, incarnation: UUID, claimed: CleanUp, failure: Failure | None, delay: float
+    ) -> bool:
+        """End an attempt: done, or due again after `delay` seconds. False when it was not ours."""
+        return 1 == self._database.run(
+            lambda conn: execute(
+                conn, "settle_cleanup", job_id=claimed.job_id, attempt=claimed.attempt,
+                incarnation=incarnation, failure=jsonb(failure), delay=delay,
+            ),
+            repeatable=True,
+        )  # fmt: skip
+
+    def owed(self, job_id: str) -> bool:
+        """Whether a clean-up of the job is due and not done."""
+        with self._database.transaction() as conn:
+            return fetch_one(conn, "owed_cleanup", job_id=job_id) is not None

@@ -1,0 +1,103 @@
+"""raster-to-cog: one raster becomes one COG, or a mosaic of COG tiles.
+
+This module is what parents import: contracts only, no GDAL. The work is in `raster_tasks`,
+`raster_stages` and `raster_publish`, loaded in a child when it is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from cogmill.core_machine.contracts import JobType, JobView, Preflight, StageType
+from cogmill.job_types.raster_stages import OverviewsStage, PiecesStage, PublishStage, TilesStage
+from cogmill.job_types.tools import Tools
+from cogmill.raster.options import HINTS, PlanOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Inputs(PlanOptions):
+    """What a user asks for: from where, to where, and the options of the plan.
+
+    Attributes
+    ----------
+    source : str
+        Absolute location of the raster.
+    destination : str
+        Absolute location: ``*.tif`` is one COG, a collection (ending in ``/``) a mosaic.
+    overwrite : bool
+        Hint: foreign files in the destination may be replaced.
+    """
+
+    source: str
+    destination: str
+    overwrite: bool = False
+
+
+class OutputFile(BaseModel):
+    """One object of the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    location: str
+    size: int
+    sha256: str
+
+
+class Outputs(BaseModel):
+    """What a successful job made; `main` is what a person opens first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    main: str
+    files: tuple[OutputFile, ...]
+    empty_tiles: int
+    counted: dict[str, int]
+
+
+class RasterToCog(JobType[Inputs, Tools]):
+    """The built-in job type."""
+
+    id: ClassVar[str] = "raster-to-cog"
+    version: ClassVar[int] = 1
+    inputs = Inputs
+    outputs = Outputs
+    hints: ClassVar[frozenset[str]] = HINTS | {"overwrite"}
+    stages: tuple[StageType[Tools], ...] = (
+        PiecesStage(),
+        TilesStage(),
+        OverviewsStage(),
+        PublishStage(),
+    )
+
+    def engine(self) -> str:
+        """Name the versions of everything that makes the bytes."""
+        from cogmill.job_types import raster_preflight
+
+        return raster_preflight.engine()
+
+    def preflight(self, inputs: Inputs, lineage: str, owned: bool, tools: Tools) -> Preflight:
+        """Inspect the source, check the destination, and plan."""
+        from cogmill.job_types import raster_preflight
+
+        return raster_preflight.preflight(inputs, lineage, owned, tools)
+
+    def intact(self, outputs: JsonValue, tools: Tools) -> bool:
+        """Whether every output is there with its recorded size."""
+        from cogmill.job_types import raster_publish
+
+        return raster_publish.intact(Outputs.model_validate(outputs), tools)
+
+    def clean(self, job: JobView, successful: bool, tools: Tools) -> None:
+        """Remove the staging areas; after a failure, withdraw what was published."""
+        from cogmill.job_types import raster_publish
+
+        raster_publish.clean(job, successful, tools)
+
+
+def summary_of(prepared: Mapping[str, JsonValue]) -> JsonValue:
+    """Return the part of a prepared plan that a person is shown."""
+    return prepared["summary"]

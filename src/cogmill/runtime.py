@@ -1,0 +1,129 @@
+"""Settings into live parts: made, wired and closed in this one place.
+
+`machine()` holds the database's side, `tools()` the stores'; a parent never needs the second, a
+child never the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.orchestration import JobProcessor
+from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.embedded import lease
+from cogmill.core_machine.wakeups import NotifyPublisher, WakeupPublisher
+from cogmill.core_machine.worker import PARENT_MEMORY, Equipment, Worker
+from cogmill.job_types.registry import Registry
+from cogmill.job_types.tools import Tools
+from cogmill.settings import Settings
+from cogmill.storage.local import LocalStore
+from cogmill.storage.location import FILE, MEMORY
+from cogmill.storage.memory import MemoryStore
+from cogmill.storage.store import Storage
+
+_memory_store = MemoryStore()
+"""One for the process, as a disk is one for a machine."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The core machine with its parts wired.
+
+    Attributes
+    ----------
+    settings : Settings
+        What is in force.
+    state : StateManager
+        The one way to the database.
+    types : Registry
+        The job types that are known here.
+    publisher : WakeupPublisher
+        How sleeping workers are woken.
+    """
+
+    settings: Settings
+    state: StateManager
+    types: Registry
+    publisher: WakeupPublisher
+
+    def job_processor(self) -> JobProcessor:
+        """Make the part that submits jobs."""
+        return JobProcessor(self.state, self.types, self.publisher, self.spawn)
+
+    def reconciler(self) -> SystemReconciler:
+        """Make the part that repairs."""
+        return SystemReconciler(self.state, self.publisher)
+
+    def worker(self, only_job: str | None = None) -> Worker:
+        """Make a worker, not yet started; `only_job` makes it claim tasks of that job alone."""
+        equipment = Equipment(
+            state=self.state,
+            types=self.types,
+            publisher=self.publisher,
+            spawn=self.spawn,
+            pace=self.settings.effective_pace,
+        )
+        return Worker(
+            equipment,
+            slots=self.settings.workers,
+            memory=self.settings.memory,
+            host=self.settings.host,
+            only_job=only_job,
+        )
+
+    def spawn(self) -> ChildProcess:
+        """Start a child from the calling thread, which must outlive it."""
+        return spawn(self.settings)
+
+
+def spawn(settings: Settings) -> ChildProcess:
+    """Start a child that works with these settings, without a database."""
+    return ChildProcess(settings.for_child())
+
+
+@contextmanager
+def machine(settings: Settings) -> Iterator[Machine]:
+    """Hold the core machine: the database is started or connected, and migrated.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        PostgreSQL does not start or does not answer.
+    """
+    with ExitStack() as parts:
+        if settings.database_url is not None:
+            database = Database(settings.database_url.get_secret_value())
+        else:
+            embedded = parts.enter_context(lease(settings.home))
+            database = Database(embedded.conninfo, restart=embedded.ensure_running)
+        parts.callback(database.close)
+        database.migrate()
+        state = StateManager(database)
+        yield Machine(
+            settings=settings, state=state, types=Registry.load(), publisher=NotifyPublisher(state)
+        )
+
+
+@contextmanager
+def tools(settings: Settings, progress: Callable[[int], None], memory: int) -> Iterator[Tools]:
+    """Hold what the code of a job type is given: stores and limits."""
+    storage = Storage({FILE: LocalStore(), MEMORY: _memory_store})
+    yield Tools(
+        storage=storage,
+        memory=memory,
+        child_memory=child_memory(settings),
+        host=settings.host,
+        staging=settings.staging,
+        gdal_cache=settings.gdal_cache,
+        progress=progress,
+    )
+
+
+def child_memory(settings: Settings) -> int:
+    """Return the bytes that one child may use while all slots are busy."""
+    return (settings.memory - PARENT_MEMORY) // settings.workers

@@ -1,0 +1,162 @@
+"""Settings: the only reader of the environment and of the configuration file.
+
+Everything else receives values. Validated once, at start; a wrong value is refused with the
+name of its variable.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from cogmill.errors import Refused
+
+CONFIG_FILE = "cogmill.toml"
+_UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
+MEMORY_SHARE = 0.8
+MINIMUM_MEMORY = 256 * 2**20
+
+
+def parse_size(value: object) -> int:
+    """Turn ``"3.5GB"`` into bytes; a unit is a power of 1024.
+
+    Raises
+    ------
+    ValueError
+        It is no size.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"{value!r} is no size; write it as 512MB or 3.5GB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Secret = Annotated[
+    SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")
+]
+
+
+class Pace(BaseSettings):
+    """How often a worker beats and looks, in seconds (design: section 3).
+
+    A worker is suspected after `suspect` without a beat and dead one beat later; after `lease`
+    without an answer from the database it kills its children itself.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    beat: float = Field(default=5.0, gt=0)
+    suspect: float = Field(default=20.0, gt=0)
+    lease: float = Field(default=30.0, gt=0)
+    look: float = Field(default=2.5, gt=0)
+    grace: float = Field(default=10.0, ge=0)
+
+
+FAST = {"beat": 1.0, "suspect": 4.0, "lease": 6.0, "look": 1.0, "grace": 2.0}
+"""One machine: nobody needs patience for a network."""
+
+
+def _default_home() -> Path:
+    if os.geteuid() == 0:
+        # PostgreSQL refuses to run as root; its files must lie where `nobody` can reach them.
+        return Path("/var/lib/cogmill")
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(base) / "cogmill"
+
+
+def _default_memory() -> int:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return int(total * MEMORY_SHARE)
+
+
+class Settings(BaseSettings):
+    """What is in force: environment (``COGMILL_*``) over ``cogmill.toml`` over defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="COGMILL_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    home: Path = Field(default_factory=_default_home)
+    """Where the embedded database and its lease live."""
+    database_url: Secret | None = None
+    """An external PostgreSQL; without it the embedded one is used."""
+    memory: Size = Field(default_factory=_default_memory, ge=MINIMUM_MEMORY)
+    """Bytes that one worker may use, parent and children together, the database apart."""
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
+    """Children of one worker."""
+    staging: str | None = None
+    """Where intermediates go; beside the destination by default."""
+    host: str = Field(default_factory=socket.gethostname)
+    """The name that local paths are reachable under; shared file systems may share a name."""
+    pace: Pace | None = None
+    """Explicit intervals; by default fast with the embedded database, patient otherwise."""
+    gdal_cache: Size = Field(default=16 * 2**20, ge=2**20)
+    """GDAL's block cache in a child; small, since GDAL never decodes the source."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    log_format: Literal["text", "json"] = "text"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, file."""
+        file = TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
+        return init_settings, env_settings, file
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """Read environment and file, with the command line's values over them.
+
+        Raises
+        ------
+        Refused
+            A value is wrong; the message names its variable.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "__".join(str(part) for part in first["loc"]).upper()
+            what = first["msg"].removeprefix("Value error, ")
+            raise Refused(
+                f"the setting COGMILL_{where} is wrong: {what}",
+                f"correct it in the environment, in {CONFIG_FILE} or on the command line",
+            ) from None
+
+    def for_child(self) -> dict[str, JsonValue]:
+        """Return the values that a child gets on its pipe; the database's address is not among them."""
+        values: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"database_url"})
+        return values
+
+    @property
+    def effective_pace(self) -> Pace:
+        """The intervals in force."""
+        if self.pace is not None:
+            return self.pace
+        return Pace(**FAST) if self.database_url is None else Pace()
