@@ -81,9 +81,8 @@ def home() -> tuple[Path, str]:
         return Path(named), "set COGMILL_HOME to a folder that you may write to"
     if os.geteuid() == 0:
         return Path("/var/lib/cogmill"), "set COGMILL_HOME to a folder that root may write to"
-    return Path(os.path.expanduser("~") or "/"), (
-        "set HOME or COGMILL_HOME to a folder that you may write to"
-    )
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(base) / "cogmill", "set HOME or COGMILL_HOME to a folder that you may write to"
 
 
 def check() -> None:
@@ -114,7 +113,9 @@ def run(what: str, *command: str | Path) -> None:
     scrubbed = {"PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV"}
     environment = {k: v for k, v in os.environ.items() if k not in scrubbed}
     environment |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    done = subprocess.run(command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, check=False
+    )
     if done.returncode:
         raise CannotSetUp(
             f"{what} failed (see above); check the network and the proxy, certificate and index "
