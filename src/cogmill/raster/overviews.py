@@ -30,10 +30,9 @@ Corners = tuple[Array, Array, Array, Array]
 
 #: Source pixels that are reduced at a time, so that scratch arrays stay in the processor's cache.
 _STEP_PIXELS: Final = 1 << 18
-#: How near to nodata GDAL 3.10 takes a float for nodata, with room to spare (measured: 4 epsilon
-#: for float32; for float64 1e-10, absolute or relative).
-_FLOAT32_TOLERANCE: Final = 8 * float(np.finfo(np.float32).eps)
-_FLOAT64_TOLERANCE: Final = 2e-10
+#: How near to nodata, relative to it, GDAL 3.10 takes a float for nodata, with room to spare
+#: (measured: 4 epsilon of float32, for float64 too).
+_NODATA_TOLERANCE: Final = 8 * float(np.finfo(np.float32).eps)
 _ACCUMULATORS: Final[Mapping[tuple[str, int], Any]] = {
     ("u", 1): np.uint16,
     ("u", 2): np.uint32,
@@ -229,16 +228,10 @@ def _leave_nodata(out: Array, nodata: float) -> None:
     elif dtype.kind == "f" and abs(nodata) <= np.finfo(dtype).max:
         with np.errstate(over="ignore", invalid="ignore"):
             value = dtype.type(nodata)
-            reach = _tolerance(value)
+            reach = abs(value) * _NODATA_TOLERANCE
             hit = np.abs(out - value) <= reach
             if hit.any():
                 out[hit] = _beside(value, reach)
-
-
-def _tolerance(nodata: Any) -> Any:
-    if nodata.dtype.itemsize == 8:
-        return max(1.0, abs(nodata)) * _FLOAT64_TOLERANCE
-    return abs(nodata) * _FLOAT32_TOLERANCE
 
 
 def _beside(value: Any, reach: Any) -> Any:
