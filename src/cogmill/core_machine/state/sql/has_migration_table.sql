@@ -1,0 +1,1 @@
+SELECT to_regclass('cogmill.migration') IS NOT NULL AS found

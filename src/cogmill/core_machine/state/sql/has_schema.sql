@@ -1,0 +1,1 @@
+SELECT to_regnamespace('cogmill') IS NOT NULL AS found
