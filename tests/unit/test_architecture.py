@@ -26,7 +26,7 @@ LIVE_PART = re.compile(r"(Store|Storage|Pool|Publisher|Database|StateManager|Emb
 # Parts that a live part makes for itself, and where.
 MADE_BY_ITS_OWNER = {
     "ConnectionPool": "core_machine/state/database.py",
-    "EmbeddedServer": "core_machine/state/database.py",
+    "EmbeddedServer": "core_machine/state/embedded.py",
 }
 SQL_TAKERS = {"execute", "executemany", "copy", "stream", "SQL"}
 PARENTS = {"core_machine", "storage", "triggers", "cli", "runtime", "settings", "telemetry", "api"}
