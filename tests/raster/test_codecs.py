@@ -21,6 +21,8 @@ from cogmill.raster.codecs import (
     profile,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 FLOATS = ["float32", "float64"]
 COMPLEX = ["complex64", "complex128"]

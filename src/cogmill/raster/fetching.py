@@ -13,6 +13,7 @@ from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource, read_exactly
 from cogmill.raster.layout import BlockTable, ImageLayout
 
+Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
 #: Blocks no further apart than this are fetched in one request: cheaper than another round trip.
@@ -226,7 +227,9 @@ class Target:
         layout, window = self._layout, self._window
         plane, rest = divmod(index, layout.blocks_across * layout.blocks_down)
         row, col = divmod(rest, layout.blocks_across)
-        rows = _overlap(row * layout.block_height, layout.block_height, window.row_off, window.height)
+        rows = _overlap(
+            row * layout.block_height, layout.block_height, window.row_off, window.height
+        )
         cols = _overlap(col * layout.block_width, layout.block_width, window.col_off, window.width)
         return plane, (rows[0], cols[0]), (rows[1], cols[1])
 

@@ -11,9 +11,10 @@ from importlib.resources import as_file, files
 import imagecodecs
 import numpy as np
 import pyproj
+import pyproj.database
 import rasterio
 import tifffile
-from pyproj import network
+from pyproj.network import set_network_enabled  # type: ignore[attr-defined]  # it is public
 
 _CODEC_LIBRARIES = ("libdeflate", "zstd", "libjpeg_turbo", "libwebp")
 
@@ -35,7 +36,7 @@ def environment(cache_bytes: int) -> Iterator[None]:
     sources are opened for reading and no statistics are computed. No grid is fetched over the
     network: what PROJ finds must not depend on the weather.
     """
-    network.set_network_enabled(active=False)
+    set_network_enabled(active=False)
     with rasterio.Env(
         GDAL_CACHEMAX=cache_bytes,
         GDAL_NUM_THREADS="1",
@@ -84,7 +85,5 @@ def _gdal_proj_data() -> str:
     with as_file(database) as path:
         address = path.as_uri() + "?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as opened:
-            row = opened.execute(
-                "SELECT value FROM metadata WHERE key = 'EPSG.VERSION'"
-            ).fetchone()
+            row = opened.execute("SELECT value FROM metadata WHERE key = 'EPSG.VERSION'").fetchone()
     return str(row[0]) if row else ""

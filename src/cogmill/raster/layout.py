@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import logging
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,7 @@ _TABLES: Final = (273, 279, 324, 325)
 #: So few values may lie in the directory itself.
 _INLINE: Final = 4
 _SEPARATE: Final = 2
+_SILENCE: Final = logging.NullHandler()
 _REDUCED: Final = 1
 _MASK: Final = 4
 
@@ -131,6 +134,8 @@ class ImageLayout(BaseModel):
         By name, as ``deflate``.
     predictor : int
         TIFF's tag 317.
+    subsampled : bool
+        True where a JPEG keeps colours at a lower resolution: decoders differ in the last digits.
     blocks : BlockTable
         Where they are; row by row, then band by band.
     ifd : int
@@ -150,6 +155,7 @@ class ImageLayout(BaseModel):
     bits: int
     compression: str
     predictor: int
+    subsampled: bool = False
     blocks: BlockTable
     ifd: int
 
@@ -178,7 +184,9 @@ class ImageLayout(BaseModel):
 @contextmanager
 def opened(file: RecordingFile | ReplayedFile) -> Iterator[tifffile.TiffFile]:
     """Yield tifffile's view of a file object; the object stays open."""
-    with tifffile.TiffFile(cast(BinaryIO, file)) as tiff:
+    # A NullHandler keeps its messages off standard error: what is wrong is refused in one sentence.
+    logging.getLogger("tifffile").addHandler(_SILENCE)
+    with warnings.catch_warnings(action="ignore"), tifffile.TiffFile(cast(BinaryIO, file)) as tiff:
         yield tiff
 
 
@@ -202,7 +210,9 @@ class Pages(BaseModel):
 
 def sort_pages(tiff: tifffile.TiffFile) -> Pages:
     """Return which directories are images, masks of full size and overviews (width, height)."""
-    images, masks, overviews = [], [], []
+    images: list[int] = []
+    masks: list[int] = []
+    overviews: list[tuple[int, int]] = []
     for index in range(len(tiff.pages)):
         found = page(tiff, index)
         kind = int(found.subfiletype)
@@ -215,15 +225,19 @@ def sort_pages(tiff: tifffile.TiffFile) -> Pages:
 
 
 def leave_tables_out(file: RecordingFile, tiff: tifffile.TiffFile) -> None:
-    """Keep offsets and byte counts out of a record: a `BlockTable` holds them already."""
+    """Keep offsets and byte counts out of a record: a `BlockTable` holds them already.
+
+    The first of each stays, for tifffile looks into the first block of a JPEG.
+    """
     for index in range(len(tiff.pages)):
         for code in _TABLES:
             tag = page(tiff, index).tags.get(code)
             if tag is not None and tag.count > _INLINE:
-                file.blank(tag.valueoffset, tag.valuebytecount)
+                first = tag.valuebytecount // tag.count
+                file.blank(tag.valueoffset + first, tag.valuebytecount - first)
 
 
-def image_layout(found: tifffile.TiffPage, ifd: int, name: str, dtype: str) -> ImageLayout:
+def image_layout(found: tifffile.TiffPage, ifd: int, name: str) -> ImageLayout:
     """Return how an image is cut into blocks.
 
     Parameters
@@ -234,13 +248,11 @@ def image_layout(found: tifffile.TiffPage, ifd: int, name: str, dtype: str) -> I
         Its index in the file.
     name : str
         What messages call the file.
-    dtype : str
-        What GDAL makes of one sample.
 
     Returns
     -------
     ImageLayout
-        With the table of its blocks.
+        With the table of its blocks. One bit is a ``bool`` here, which GDAL makes ``uint8``.
 
     Raises
     ------
@@ -249,6 +261,7 @@ def image_layout(found: tifffile.TiffPage, ifd: int, name: str, dtype: str) -> I
     """
     compression = _compression(found, name)
     _decodable(found, name, compression)
+    _ = found.decode  # what tifffile reads of the file to make it must be in the record
     if found.is_tiled:
         width, height = found.tilewidth, found.tilelength
     else:
@@ -259,12 +272,15 @@ def image_layout(found: tifffile.TiffPage, ifd: int, name: str, dtype: str) -> I
         block_width=width,
         block_height=height,
         striped=not found.is_tiled,
-        planar="band" if int(found.planarconfig) == _SEPARATE and found.samplesperpixel > 1 else "pixel",
+        planar="band"
+        if int(found.planarconfig) == _SEPARATE and found.samplesperpixel > 1
+        else "pixel",
         samples=found.samplesperpixel,
-        dtype=dtype,
+        dtype=str(found.dtype),
         bits=found.bitspersample,
         compression=compression,
         predictor=int(found.predictor),
+        subsampled=bool(found.is_subsampled),
         blocks=BlockTable.of(*_tables(found, name)),
         ifd=ifd,
     )
@@ -339,7 +355,7 @@ def _decodable(found: tifffile.TiffPage, name: str, compression: str) -> None:
         why = "colours are YCbCr without JPEG"
     elif found.imagedepth != 1:
         why = "image has a third dimension"
-    elif isinstance(found.bitspersample, tuple) or isinstance(found.sampleformat, tuple):
+    elif _differ(found.bitspersample) or _differ(found.sampleformat):
         why = "bands differ in their bits"
     elif found.sampleformat == _COMPLEX_INTEGER:
         why = "pixels are complex integers, for which NumPy has no type"
@@ -354,3 +370,6 @@ def _decodable(found: tifffile.TiffPage, name: str, compression: str) -> None:
         )
 
 
+def _differ(value: object) -> bool:
+    """Return whether a tag that should be one number is one for each band."""
+    return isinstance(value, tuple)

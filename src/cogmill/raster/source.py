@@ -206,5 +206,5 @@ def _check_size(data: ByteSource, size: int) -> None:
 
 def _check_window(window: Window, layout: ImageLayout) -> None:
     within = Window(col_off=0, row_off=0, width=layout.width, height=layout.height)
-    if window.width < 1 or window.height < 1 or not within.contains(window):
+    if not within.contains(window):
         raise ValueError(f"{window} is not within {layout.width} x {layout.height} pixels")

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from cogmill.errors import Refused
+from cogmill.raster.grid import GeoTransform
 from cogmill.raster.header import ByteSource, RecordingFile
 from cogmill.raster.layout import (
     DAMAGE,
@@ -34,8 +35,6 @@ __all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
 _MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _NOT_KEPT: Final = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC")
-
-Transform = tuple[float, float, float, float, float, float]
 
 
 class Structure(BaseModel):
@@ -109,7 +108,7 @@ class Structure(BaseModel):
     dtype: str
     bands: int
     crs: str | None
-    transform: Transform | None
+    transform: GeoTransform | None
     nodata: tuple[float | None, ...]
     alpha_band: int | None
     color_interpretation: tuple[str, ...]
@@ -167,24 +166,31 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
         When the store does not answer.
     """
     _check_magic(data)
+    stored = _stored(data)
+    if mask_data is not None and stored["mask"] is None:
+        stored |= _sidecar(mask_data)
     meaning = _meaning(data.name, gdal_path)
-    stored = _stored(data, str(meaning["dtype"]))
-    if stored["image"].samples != meaning["bands"]:
-        raise Refused(
-            f"{data.name} stores {stored['image'].samples} samples a pixel and GDAL makes "
-            f"{meaning['bands']} bands of them",
-            "convert it first with gdal_translate",
-        )
-    stored |= _sidecar(mask_data) if mask_data is not None and not stored["mask"] else {}
-    masked = meaning.pop("masked")
-    if masked and stored["mask"] is None:
+    stored["image"] = _agreed(stored["image"], meaning, data.name)
+    if meaning.pop("masked") and stored["mask"] is None:
         raise Refused(
             f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
         )
-    overviews = stored.pop("overviews") or meaning["overviews"]
+    overviews = stored.pop("overviews") or meaning.pop("overviews")
     return Structure.model_validate(
         {"name": data.name, "size_bytes": data.size} | meaning | stored | {"overviews": overviews}
     )
+
+
+def _agreed(image: ImageLayout, meaning: dict[str, Any], name: str) -> ImageLayout:
+    """Return the image with GDAL's type of one sample, once both see the same pixels."""
+    stored = (image.samples, image.width, image.height)
+    seen = (meaning["bands"], meaning.pop("width"), meaning.pop("height"))
+    if stored != seen:
+        raise Refused(
+            f"{name} stores bands, width and height of {stored}, of which GDAL makes {seen}",
+            "convert it first: gdal_translate INPUT OUTPUT.tif",
+        )
+    return image.model_copy(update={"dtype": meaning["dtype"]})
 
 
 def _check_magic(data: ByteSource) -> None:
@@ -205,7 +211,7 @@ def _damaged(name: str, error: Exception) -> Refused:
     )
 
 
-def _stored(data: ByteSource, dtype: str) -> dict[str, Any]:
+def _stored(data: ByteSource) -> dict[str, Any]:
     """Return what the tags of the raster's own file say."""
     file = RecordingFile(data)
     try:
@@ -213,10 +219,10 @@ def _stored(data: ByteSource, dtype: str) -> dict[str, Any]:
             pages = sort_pages(tiff)
             _check_single(pages, data.name)
             ifd = pages.images[0]
-            image = image_layout(page(tiff, ifd), ifd, data.name, dtype)
+            image = image_layout(page(tiff, ifd), ifd, data.name)
             mask = None
             if pages.masks:
-                mask = image_layout(page(tiff, pages.masks[0]), pages.masks[0], data.name, "uint8")
+                mask = image_layout(page(tiff, pages.masks[0]), pages.masks[0], data.name)
                 _check_mask(mask, image, data.name)
             leave_tables_out(file, tiff)
             little, big = tiff.byteorder == "<", tiff.is_bigtiff
@@ -243,7 +249,7 @@ def _sidecar(data: ByteSource) -> dict[str, Any]:
     file = RecordingFile(data)
     try:
         with opened(file) as tiff:
-            mask = image_layout(page(tiff, 0), 0, data.name, "uint8")
+            mask = image_layout(page(tiff, 0), 0, data.name)
             leave_tables_out(file, tiff)
     except DAMAGE as error:
         raise _damaged(data.name, error) from error
@@ -312,6 +318,8 @@ def _bands(dataset: Any, name: str) -> dict[str, Any]:
     alpha = colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None
     return {
         "dtype": dataset.dtypes[0],
+        "width": dataset.width,
+        "height": dataset.height,
         "bands": dataset.count,
         "nodata": tuple(None if v is None else float(v) for v in dataset.nodatavals),
         "alpha_band": alpha,
