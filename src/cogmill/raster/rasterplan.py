@@ -11,8 +11,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
-from cogmill.raster.cog import CogImage
+from cogmill.raster.cog_image import CogImage
 from cogmill.raster.codecs import BlockCodec
+from cogmill.raster.costs import Costs
 from cogmill.raster.geodesy import CoordinateOperation
 from cogmill.raster.grid import Grid, OutputTile, Window, output_tiles
 from cogmill.raster.memory import MemoryEstimate
@@ -47,53 +48,6 @@ class Validity(BaseModel):
     target_nodata: tuple[Number | None, ...] | None = None
     alpha_band: int | None = None
     target_mask: bool = False
-
-
-class Cost(BaseModel):
-    """What one way of running the job does, predicted.
-
-    Attributes
-    ----------
-    tasks : int
-        Tasks that read pixels.
-    requests : int
-        Ranged reads of the source (adjacent blocks merged).
-    bytes_fetched, bytes_decoded : int
-        Of the source: encoded bytes read, decoded bytes made.
-    blocks_decoded : int
-        Blocks of the source that are decoded, repetitions counted.
-    intermediate_bytes_written, intermediate_bytes_read : int
-        Encoded bytes of intermediates; the ratio of compression is taken from the source.
-    seconds : float
-        Estimate for one worker; see `costs` for its weights.
-    peak_memory_bytes : int
-        Of the largest task.
-    fits : bool
-        Whether the largest task fits what a child may use.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tasks: int
-    requests: int
-    bytes_fetched: int
-    bytes_decoded: int
-    blocks_decoded: int
-    intermediate_bytes_written: int = 0
-    intermediate_bytes_read: int = 0
-    seconds: float
-    peak_memory_bytes: int
-    fits: bool = True
-
-
-class Costs(BaseModel):
-    """The three ways side by side."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    direct: Cost
-    two_stage: Cost
-    naive: Cost
 
 
 class RasterPlan(BaseModel):
@@ -218,11 +172,4 @@ class RasterPlan(BaseModel):
 
     def tile_image(self, tile: OutputTile) -> CogImage:
         """Return the description of one output tile as a COG of its own."""
-        window = tile.window
-        grid = Grid(
-            crs=self.target_grid.crs,
-            transform=self.target_grid.window_transform(window),
-            width=window.width,
-            height=window.height,
-        )
-        return self.image.model_copy(update={"grid": grid})
+        return self.image.model_copy(update={"grid": self.target_grid.window_grid(tile.window)})

@@ -1,0 +1,190 @@
+"""What a plan decides from the pixels' meaning: validity, kernels, codec. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+
+from cogmill.errors import Refused
+from cogmill.raster.codecs import BlockCodec, CodecOptions, Predictor, Samples, profile
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.rasterplan import Validity
+from cogmill.raster.structure import Structure
+
+_PREDICTORS: Final[dict[str, Predictor]] = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
+#: Bands up to which pixels are interleaved; beyond, reading one band would fetch too many.
+_INTERLEAVED_BANDS: Final = 4
+
+
+@dataclass(slots=True)
+class Notes:
+    """Warnings gathered while a plan is made.
+
+    Attributes
+    ----------
+    warnings : list of str
+        Sentences without a full stop.
+    """
+
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def holds_classes(structure: Structure) -> bool:
+    """Return whether values are labels, so that mixing two of them means nothing."""
+    return structure.palette is not None or structure.image.bits == 1
+
+
+def is_complex(structure: Structure) -> bool:
+    """Return whether samples are complex numbers."""
+    return np.dtype(structure.dtype).kind == "c"
+
+
+def resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
+    """Return the warp's kernel: the user's, or by the data."""
+    labels = holds_classes(structure) or is_complex(structure)
+    if options.resampling is None:
+        return "nearest" if labels else "bilinear"
+    if holds_classes(structure) and options.resampling not in ("nearest", "mode"):
+        notes.warn(
+            f"--resampling {options.resampling} mixes the values of a palette or of single bits; "
+            "nearest or mode keeps them"
+        )
+    return options.resampling
+
+
+def overview_resampling(
+    structure: Structure, options: PlanOptions
+) -> Literal["average", "nearest", "mode"]:
+    """Return the overviews' kernel: the user's, or by the data."""
+    if options.overviews_by is not None:
+        return options.overviews_by
+    return "nearest" if holds_classes(structure) or is_complex(structure) else "average"
+
+
+def interleave(structure: Structure, options: PlanOptions) -> Literal["pixel", "band"]:
+    """Return whether a block of the output holds all bands or one."""
+    named = options.creation_options.get("INTERLEAVE")
+    if structure.bands == 1:
+        return "pixel"
+    if named is not None:
+        return "pixel" if named == "PIXEL" else "band"
+    return "pixel" if structure.bands <= _INTERLEAVED_BANDS else "band"
+
+
+def codec(structure: Structure, options: PlanOptions) -> BlockCodec:
+    """Return how the blocks of the output are encoded."""
+    together = interleave(structure, options) == "pixel"
+    named = options.creation_options.get("PREDICTOR")
+    samples = Samples(
+        dtype=structure.dtype,
+        per_block=structure.bands if together else 1,
+        classes=holds_classes(structure) and named != "YES",
+    )
+    asked = CodecOptions(level=options.level, predictor=_PREDICTORS.get(named or ""))
+    return profile(options.compression, samples, options.block, asked)
+
+
+def representable(value: float, dtype: str) -> bool:
+    """Return whether a pixel of this type can hold the value.
+
+    Floats are taken for what they round to, as GDAL does: -3.4028234663852886e+38 is a float32.
+    """
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        info = np.iinfo(kind)
+        return math.isfinite(value) and value.is_integer() and info.min <= value <= info.max
+    if not math.isfinite(value):
+        return True
+    with np.errstate(over="ignore"):
+        rounded = np.float64(np.zeros((), kind).real.dtype.type(value))
+    return bool(np.isfinite(rounded))
+
+
+def decide_validity(
+    structure: Structure, options: PlanOptions, reprojects: bool, notes: Notes
+) -> Validity:
+    """Return how pixels say that they mean nothing, before and after the warp.
+
+    ``--nodata`` speaks first, then alpha, then a mask, then per-band nodata. Nothing is invented
+    unless pixels are reprojected, since then the target has corners without any source.
+
+    Parameters
+    ----------
+    structure : Structure
+        The source.
+    options : PlanOptions
+        For ``nodata``.
+    reprojects : bool
+        Whether pixels are warped.
+    notes : Notes
+        Gets a warning for all that is present and not used.
+
+    Raises
+    ------
+    Refused
+        ``--nodata`` is no value of the pixels' type.
+    """
+    own = _own_nodata(structure, notes)
+    if options.nodata is not None:
+        if not representable(options.nodata, structure.dtype):
+            raise Refused(
+                f"--nodata {options.nodata:g} is not a value of {structure.dtype} pixels",
+                "give a value that a pixel can have",
+            )
+        _warn_unused(structure, notes, "--nodata", ("alpha band", "mask"))
+        values = (float(options.nodata),) * structure.bands
+        return Validity(kind="nodata", source_nodata=values, target_nodata=values)
+    if structure.alpha_band is not None:
+        _warn_unused(structure, notes, "the alpha band", ("mask", "nodata"), own)
+        return Validity(kind="alpha", alpha_band=structure.alpha_band)
+    if structure.mask is not None:
+        _warn_unused(structure, notes, "the mask", ("nodata",), own)
+        return Validity(kind="mask", target_mask=True)
+    if own is not None:
+        return Validity(kind="nodata", source_nodata=own, target_nodata=own)
+    if not reprojects:
+        return Validity(kind="none")
+    if np.dtype(structure.dtype).kind == "f":
+        nan = (math.nan,) * structure.bands
+        return Validity(kind="none", source_nodata=nan, target_nodata=nan)
+    return Validity(kind="none", target_mask=True)
+
+
+def _own_nodata(structure: Structure, notes: Notes) -> tuple[float | None, ...] | None:
+    """Return the source's nodata that a pixel can have, None where there is none."""
+    values = tuple(
+        None if value is None or not representable(value, structure.dtype) else value
+        for value in structure.nodata
+    )
+    lost = {v for v, kept in zip(structure.nodata, values, strict=True) if v is not None and kept is None}
+    for value in sorted(lost):
+        notes.warn(
+            f"nodata {value:g} is not a value of {structure.dtype} pixels, so no pixel has it; "
+            "it is left out"
+        )
+    return values if any(value is not None for value in values) else None
+
+
+def _warn_unused(
+    structure: Structure,
+    notes: Notes,
+    used: str,
+    candidates: tuple[str, ...],
+    own: tuple[float | None, ...] | None = None,
+) -> None:
+    present = {
+        "alpha band": structure.alpha_band is not None,
+        "mask": structure.mask is not None,
+        "nodata": own is not None,
+    }
+    for name in candidates:
+        if present[name]:
+            notes.warn(f"{used} says which pixels are valid; the source's {name} is not used")
