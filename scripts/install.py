@@ -123,11 +123,18 @@ def run(what: str, *command: str | Path) -> None:
         )
 
 
+def usable() -> bool:
+    """Say whether .venv can be brought up to date instead of being made anew."""
+    if UNFINISHED.exists() or venv_python() != sys.version.split()[0]:
+        return False
+    # The scripts in a folder that has moved still name the old place.
+    return not STAMP.exists() or STAMP.read_text(encoding="utf-8").endswith(f" {PROJECT}\n")
+
+
 def install(level: str) -> None:
     """Make or bring up to date .venv; its stamp comes last."""
-    version = venv_python()
-    if VENV.exists() and (UNFINISHED.exists() or version != sys.version.split()[0]):
-        print("setup: .venv is unfinished, broken or of another Python; making it anew", flush=True)
+    if VENV.exists() and not usable():
+        print("setup: .venv is unfinished, broken, moved or of another Python; making it anew")
         shutil.rmtree(VENV)
     STAMP.unlink(missing_ok=True)
     VENV.mkdir(exist_ok=True)
