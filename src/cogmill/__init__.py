@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cogmill.api import Job, submit
 
-__all__ = ["Job", "submit"]
+__all__ = ["Job", "__version__", "submit"]
+
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Lazily: `import cogmill` must stay cheap for children and for the command line's help.
-    if name in __all__:
+    if name in ("Job", "submit"):
         from cogmill import api
 
         return getattr(api, name)

@@ -86,8 +86,13 @@ class _Server:
     def _preflight(self, request: frames.Preflight, tools: Tools) -> JsonValue:
         job_type = self._types.get(request.job_type)
         inputs = job_type.inputs.model_validate(request.inputs)
-        found = job_type.preflight(inputs, request.lineage, request.owned, tools)
-        intact = request.outputs is not None and job_type.intact(request.outputs, tools)
+        previous = request.previous
+        found = job_type.preflight(inputs, previous, tools)
+        intact = (
+            previous is not None
+            and previous.outputs is not None
+            and job_type.intact(previous.outputs, tools)
+        )
         return {"preflight": found.model_dump(mode="json"), "intact": intact}
 
     def _run(self, request: frames.Run, tools: Tools) -> JsonValue:

@@ -117,6 +117,7 @@ def tools(settings: Settings, progress: Callable[[int], None], memory: int) -> I
         storage=storage,
         memory=memory,
         child_memory=child_memory(settings),
+        workers=settings.workers,
         host=settings.host,
         staging=settings.staging,
         gdal_cache=settings.gdal_cache,

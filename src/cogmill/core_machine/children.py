@@ -16,10 +16,13 @@ from pydantic import JsonValue
 
 from cogmill.core_machine import frames
 from cogmill.core_machine.contracts import PlannedTask, StageResult
+from cogmill.errors import TransientError
 
 
-class ChildDied(Exception):
-    """The child ended without an answer."""
+class ChildDied(TransientError):
+    """The child ended without an answer. A crash, a kill, or no memory: it is tried again."""
+
+    code = "child-died"
 
     def __init__(self, returncode: int, stderr: str) -> None:
         how = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
@@ -170,8 +173,12 @@ class ChildProcess:
             yield self._receive()
 
     def _death(self) -> ChildDied:
-        self._process.kill()
-        returncode = self._process.wait()
+        try:
+            # The pipe breaks a moment before the process is gone; its own exit says more.
+            returncode = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            returncode = self._process.wait()
         self._drain.join(timeout=1)
         return ChildDied(returncode, "".join(self._stderr))
 

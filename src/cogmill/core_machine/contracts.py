@@ -195,6 +195,13 @@ class EarlierResults(Protocol):
         ...
 
 
+class Previous(Value):
+    """What earlier generations of a lineage left: the newest one, and what the last success made."""
+
+    job_id: str
+    outputs: JsonValue = None
+
+
 class Preflight(Value):
     """What ``JobType.preflight`` found: who the source is and what the job needs.
 
@@ -278,10 +285,10 @@ class JobType(ABC, Generic[InputsT, ToolsT]):
         """Name everything whose version may change a byte of the result."""
 
     @abstractmethod
-    def preflight(self, inputs: InputsT, lineage: str, owned: bool, tools: ToolsT) -> Preflight:
+    def preflight(self, inputs: InputsT, previous: Previous | None, tools: ToolsT) -> Preflight:
         """Look at the source and the destination and plan, or refuse.
 
-        `owned` is true when an earlier generation of this lineage has written the destination.
+        What `previous` made in the destination belongs to this lineage and may be replaced.
 
         Raises
         ------

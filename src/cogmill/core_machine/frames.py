@@ -12,7 +12,14 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
-from cogmill.core_machine.contracts import Failure, JobView, PlannedTask, StageResult, Value
+from cogmill.core_machine.contracts import (
+    Failure,
+    JobView,
+    PlannedTask,
+    Previous,
+    StageResult,
+    Value,
+)
 
 _LENGTH = struct.Struct(">I")
 MAX_FRAME = 1 << 30
@@ -35,14 +42,12 @@ class Payload(Value):
 
 
 class Preflight(Value):
-    """Look at source and destination and plan, or refuse; `outputs` are tested for being intact."""
+    """Look at source and destination and plan, or refuse; say whether earlier outputs are intact."""
 
     kind: Literal["preflight"] = "preflight"
     job_type: str
     inputs: dict[str, JsonValue]
-    lineage: str
-    owned: bool
-    outputs: JsonValue = None
+    previous: Previous | None = None
 
 
 class Run(Value):

@@ -27,6 +27,7 @@ from cogmill.core_machine.contracts import (
     JobTypes,
     JobView,
     Preflight,
+    Previous,
     Released,
     Retry,
     StageResult,
@@ -96,7 +97,7 @@ class JobProcessor:
                 if newest is not None and not newest.status.terminal:
                     return Submitted(job=newest, created=False)
                 child = child or self._spawn()
-                found, intact = self._preflight(child, job_type, inputs, lineage, newest)
+                found, intact = self._preflight(child, job_type, inputs, newest)
                 engine = child.engines[type_id]
                 if newest is not None and intact and not force and _same(newest, found, engine):
                     return Submitted(job=newest, created=False)
@@ -114,16 +115,14 @@ class JobProcessor:
         child: ChildProcess,
         job_type: JobType[Any, Any],
         inputs: BaseModel,
-        lineage: str,
         newest: Job | None,
     ) -> tuple[Preflight, bool]:
-        finished = newest is not None and newest.status is JobStatus.SUCCESSFUL
         request = frames.Preflight(
             job_type=job_type.id,
             inputs=inputs.model_dump(mode="json"),
-            lineage=lineage,
-            owned=newest is not None,
-            outputs=newest.outputs if newest is not None and finished else None,
+            previous=None
+            if newest is None
+            else Previous(job_id=newest.id, outputs=self._state.jobs.last_outputs(newest.lineage)),
         )
         try:
             answer = child.preflight(request, PREFLIGHT_SECONDS)
@@ -178,7 +177,11 @@ class JobProcessor:
 
 
 def _same(newest: Job, found: Preflight, engine: str) -> bool:
-    return newest.source_identity == found.source_identity and newest.engine == engine
+    return (
+        newest.status is JobStatus.SUCCESSFUL
+        and newest.source_identity == found.source_identity
+        and newest.engine == engine
+    )
 
 
 class TaskProcessor:

@@ -43,6 +43,8 @@ PARENT_MEMORY = 128 * 2**20
 """What the parent process itself may use of the worker's budget (measured: about 80 MiB)."""
 CLEAN_RETRY_SECONDS = 30.0
 CHANNEL = "cogmill_wakeup"
+LISTEN_SECONDS = 0.5
+"""How long a stop may wait for the listening thread."""
 
 
 @dataclass(frozen=True)
@@ -357,13 +359,10 @@ class Worker:
     # --- listening and repairing --------------------------------------------------------------
 
     def _listen_loop(self) -> None:
-        while not self._stop.is_set():
-            try:
-                for _ in self._with.state.database.notifications(CHANNEL, self._stop):
+        with self._with.state.database.notifications(CHANNEL) as listener:
+            while not self._stop.is_set():
+                if listener.wait(LISTEN_SECONDS):
                     self.wake()
-            except CogmillError as error:
-                log.debug("not listening: %s", error)
-                self._stop.wait(self._pace.look)
 
     def _reconcile_loop(self) -> None:
         while not self._stop.wait(_jittered(self._pace.look)):

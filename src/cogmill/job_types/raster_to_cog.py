@@ -6,17 +6,20 @@ This module is what parents import: contracts only, no GDAL. The work is in `ras
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
-from cogmill.core_machine.contracts import JobType, JobView, Preflight, StageType
-from cogmill.job_types.raster_stages import OverviewsStage, PiecesStage, PublishStage, TilesStage
+from cogmill.core_machine.contracts import JobType, JobView, Preflight, Previous, StageType
+from cogmill.job_types.raster_stages import (
+    Outputs,
+    OverviewsStage,
+    PiecesStage,
+    PublishStage,
+    TilesStage,
+)
 from cogmill.job_types.tools import Tools
 from cogmill.raster.options import HINTS, PlanOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Inputs(PlanOptions):
@@ -35,27 +38,6 @@ class Inputs(PlanOptions):
     source: str
     destination: str
     overwrite: bool = False
-
-
-class OutputFile(BaseModel):
-    """One object of the result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    location: str
-    size: int
-    sha256: str
-
-
-class Outputs(BaseModel):
-    """What a successful job made; `main` is what a person opens first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    main: str
-    files: tuple[OutputFile, ...]
-    empty_tiles: int
-    counted: dict[str, int]
 
 
 class RasterToCog(JobType[Inputs, Tools]):
@@ -79,11 +61,11 @@ class RasterToCog(JobType[Inputs, Tools]):
 
         return raster_preflight.engine()
 
-    def preflight(self, inputs: Inputs, lineage: str, owned: bool, tools: Tools) -> Preflight:
+    def preflight(self, inputs: Inputs, previous: Previous | None, tools: Tools) -> Preflight:
         """Inspect the source, check the destination, and plan."""
         from cogmill.job_types import raster_preflight
 
-        return raster_preflight.preflight(inputs, lineage, owned, tools)
+        return raster_preflight.preflight(inputs, previous, tools)
 
     def intact(self, outputs: JsonValue, tools: Tools) -> bool:
         """Whether every output is there with its recorded size."""
@@ -96,8 +78,3 @@ class RasterToCog(JobType[Inputs, Tools]):
         from cogmill.job_types import raster_publish
 
         raster_publish.clean(job, successful, tools)
-
-
-def summary_of(prepared: Mapping[str, JsonValue]) -> JsonValue:
-    """Return the part of a prepared plan that a person is shown."""
-    return prepared["summary"]

@@ -20,6 +20,8 @@ class Tools:
         Bytes that this task was promised; 0 in preflight.
     child_memory : int
         Bytes that one child may use when all slots are busy: what a plan must fit.
+    workers : int
+        Children that one worker runs at once.
     host : str
         The name under which local paths are reachable.
     staging : str or None
@@ -33,6 +35,7 @@ class Tools:
     storage: Storage
     memory: int
     child_memory: int
+    workers: int
     host: str
     staging: str | None
     gdal_cache: int

@@ -227,6 +227,13 @@ class Jobs:
                 execute(conn, "close_stage", job_id=job_id, position=at["position"])
                 record_event(conn, job_id, "stage closed", stage=at["name"])
 
+    def last_outputs(self, lineage: str) -> JsonValue:
+        """Return the outputs of the newest successful generation of a lineage, None without one."""
+        with self._database.transaction() as conn:
+            row = fetch_one(conn, "last_outputs", lineage=lineage)
+        outputs: JsonValue = row["outputs"] if row else None
+        return outputs
+
     def unadvanced(self) -> list[str]:
         """Find live jobs that an advance would move."""
         with self._database.transaction() as conn:

@@ -11,28 +11,28 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, JsonValue
 
-from cogmill.core_machine.state.database import statement
+from cogmill.core_machine.state.statements import statement
 
 Row = dict[str, Any]
 INLINE_LIMIT = 8192
 """Results above this many bytes of JSON live in `payload`, beside what stages share."""
 
 
-def fetch(conn: Connection[Any], name: str, **params: object) -> list[Row]:
+def fetch(conn: Connection[Any], name: str, /, **params: object) -> list[Row]:
     """Run the statement `name` and return its rows."""
     with conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement(name), params)
         return cursor.fetchall()
 
 
-def fetch_one(conn: Connection[Any], name: str, **params: object) -> Row | None:
+def fetch_one(conn: Connection[Any], name: str, /, **params: object) -> Row | None:
     """Run the statement `name` and return its first row, if there is one."""
     with conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement(name), params)
         return cursor.fetchone()
 
 
-def execute(conn: Connection[Any], name: str, **params: object) -> int:
+def execute(conn: Connection[Any], name: str, /, **params: object) -> int:
     """Run the statement `name` and return how many rows it touched."""
     with conn.cursor() as cursor:
         cursor.execute(statement(name), params)

@@ -20,7 +20,7 @@ from cogmill.core_machine.contracts import (
     TaskStatus,
     Value,
 )
-from cogmill.core_machine.state.database import Database, statement
+from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.rows import (
     INLINE_LIMIT,
     execute,
@@ -29,6 +29,7 @@ from cogmill.core_machine.state.rows import (
     record_event,
     store_payload,
 )
+from cogmill.core_machine.state.statements import statement
 
 
 class Settled(Enum):

@@ -1,0 +1,195 @@
+"""Before anything is recorded: who the source is, what it looks like, where it may go, the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from cogmill import __version__ as cogmill_version
+from cogmill.core_machine.contracts import JobView, Preflight, Previous
+from cogmill.errors import Refused, SourceChanged
+from cogmill.job_types import raster_places
+from cogmill.job_types.tools import Tools
+from cogmill.raster import explain, gdal, planning
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.structure import Structure, inspect
+from cogmill.storage.location import FILE, Location
+from cogmill.storage.store import RangeReader
+from cogmill.telemetry import event
+
+if TYPE_CHECKING:
+    from cogmill.job_types.raster_to_cog import Inputs
+
+PLAN_MEMORY = 384 * 2**20
+"""What a plan task needs: the process itself and the indexes of earlier stages."""
+MASK_SUFFIX = ".msk"
+
+
+class Prepared(BaseModel):
+    """What preflight stores with the job.
+
+    Attributes
+    ----------
+    plan : RasterPlan
+        Everything that tasks need to know of the raster.
+    contributing : dict of str to str
+        Location to version of every file that the source's pixels and meaning come from.
+    summary : dict
+        What ``--json`` shows of the plan.
+    explained : tuple of str
+        The same for a person.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: RasterPlan
+    contributing: dict[str, str]
+    summary: dict[str, JsonValue]
+    explained: tuple[str, ...]
+
+
+def engine() -> str:
+    """Return everything whose version may change a byte, as one canonical text."""
+    return json.dumps({"cogmill": cogmill_version, **gdal.versions()}, sort_keys=True)
+
+
+def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Preflight:
+    """Inspect, check the destination, and plan; see `JobType.preflight`.
+
+    An empty destination asks for the plan alone.
+    """
+    source = Location.parse(inputs.source)
+    with gdal.environment(tools.gdal_cache):
+        if tools.storage.is_folder(source):
+            raise Refused(f"{source} is a folder", "name one raster file in it")
+        with opened(source, tools) as (data, mask):
+            path = tools.storage.gdal_address(source).path
+            if path is None:
+                raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
+            structure = inspect(data, path, mask)
+        if inputs.destination:
+            raster_places.check_destination(inputs, source, previous, tools)
+        plan = planning.plan(structure, _options(inputs, tools), _stem(inputs, source))
+    contributing = _contributing(source, structure, tools)
+    summary = explain.summary(plan)
+    event(
+        "planned", source=str(source), structure=summary["structure"], strategy=plan.strategy,
+        output_tiles=len(plan.tiles), pieces=len(plan.pieces),
+    )  # fmt: skip
+    prepared = Prepared(
+        plan=plan,
+        contributing=contributing,
+        summary=summary,
+        explained=tuple(explain.explain(plan)),
+    )
+    local = source.scheme == FILE or Location.parse(inputs.destination or "/").scheme == FILE
+    return Preflight(
+        source_identity=hashlib.sha256(
+            json.dumps(contributing, sort_keys=True).encode()
+        ).hexdigest(),
+        prepared=prepared.model_dump(mode="json"),
+        reach=tools.host if local else "any",
+        owns=inputs.destination or None,
+        plan_memory=min(PLAN_MEMORY, tools.child_memory),
+        summary=summary,
+    )
+
+
+def prepared_of(job: JobView) -> Prepared:
+    """Return what preflight prepared for this job."""
+    return _parsed(job.id, json.dumps(job.prepared))
+
+
+def plan_of(job: JobView) -> RasterPlan:
+    """Return the job's plan."""
+    return prepared_of(job).plan
+
+
+@lru_cache(maxsize=1)
+def _parsed(job_id: str, prepared: str) -> Prepared:
+    # One job at a time: a child works through many tasks of one job, and a plan can be large.
+    return Prepared.model_validate_json(prepared)
+
+
+@contextmanager
+def opened(source: Location, tools: Tools) -> Iterator[tuple[RangeReader, RangeReader | None]]:
+    """Open the raster, and the mask beside it where there is one."""
+    with ExitStack() as files:
+        data = files.enter_context(tools.storage.open(source))
+        beside = _mask_of(source)
+        mask = None
+        if tools.storage.info(beside) is not None:
+            mask = files.enter_context(tools.storage.open(beside))
+        yield data, mask
+
+
+@contextmanager
+def opened_as_planned(
+    source: Location, prepared: Prepared, tools: Tools
+) -> Iterator[tuple[RangeReader, RangeReader | None]]:
+    """Open the raster as it was planned.
+
+    Raises
+    ------
+    SourceChanged
+        A contributing file is another one now.
+    """
+    for location, version in prepared.contributing.items():
+        info = tools.storage.info(Location.parse(location))
+        if info is None or info.version != version:
+            raise SourceChanged(
+                f"{location} changed while the job ran" if info else f"{location} is gone",
+                "run the job again for the new source",
+            )
+    with ExitStack() as files:
+        data = files.enter_context(tools.storage.open(source))
+        mask = None
+        if prepared.plan.structure.mask_source == "sidecar":
+            mask = files.enter_context(tools.storage.open(_mask_of(source)))
+        yield data, mask
+
+
+def _mask_of(source: Location) -> Location:
+    return source.parent.join(source.name + MASK_SUFFIX)
+
+
+def _contributing(source: Location, structure: Structure, tools: Tools) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in {str(source), *structure.contributing_files}:
+        location = Location.parse(name)
+        info = tools.storage.info(location)
+        if info is None:
+            raise SourceChanged(f"{location} vanished while it was inspected", "try again")
+        found[str(location)] = info.version
+    return dict(sorted(found.items()))
+
+
+def _options(inputs: Inputs, tools: Tools) -> PlanOptions:
+    named = {name: getattr(inputs, name) for name in PlanOptions.model_fields}
+    return PlanOptions(**{**named, "memory": tools.child_memory, "workers": tools.workers})
+
+
+def _stem(inputs: Inputs, source: Location) -> str:
+    destination = Location.parse(inputs.destination) if inputs.destination else source
+    return destination.stem if destination.is_one_cog else source.stem
+
+
+def needs_upper_levels(job: JobView, plan: RasterPlan) -> bool:
+    """Whether the result is one COG whose overviews go beyond those of its tiles."""
+    from cogmill.raster.overviews import overview_count
+
+    one = Location.parse(str(job.inputs["destination"])).is_one_cog
+    grid, block = plan.target_grid, plan.options.block
+    return one and overview_count(grid.width, grid.height, block) > planning.TILE_LEVELS
+
+
+def upper_memory(plan: RasterPlan) -> int:
+    """Return the bytes that the upper levels need: two block rows a level, streamed."""
+    return planning.upper_memory(plan)
