@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -159,6 +160,24 @@ def test_no_more_than_a_batch_is_asked_for_at_a_time(
     held = SourceReader(structure, file).read(WINDOWS[0])
     np.testing.assert_array_equal(held.pixels, gdal_read(path, WINDOWS[0])[0])
     assert len(file.ranges) > 10
+
+
+def test_memory_is_the_array_and_a_bounded_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "REQUEST_BYTES", 1 << 18)
+    monkeypatch.setattr(fetching, "BATCH_BYTES", 1 << 20)
+    path = write(tmp_path / "large.tif", CASES["striped rgb, plain"], 2000, 3000)
+    structure = inspect(FileBytes(path), str(path))
+    source = SourceReader(structure, FileBytes(path))
+    tracemalloc.start()
+    try:
+        held = source.read(Window(col_off=0, row_off=0, width=3000, height=2000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held.pixels.nbytes == 18_000_000
+    assert peak - held.pixels.nbytes < 3_000_000
 
 
 @pytest.mark.parametrize("name", ["striped rgb, deflate", "tiled float32", "striped uint16 x4"])

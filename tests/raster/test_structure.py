@@ -113,7 +113,7 @@ def test_meaning_comes_from_gdal_and_statistics_are_dropped(tmp_path: Path) -> N
     assert found.crs is not None
     assert rasterio.crs.CRS.from_wkt(found.crs).to_epsg() == 27700
     assert list(found.transform or ()) == [100, 2, 0, 900, 0, -2]
-    assert found.nodata == (-1, -1)
+    assert list(found.nodata) == [-1, -1]
     assert (found.alpha_band, found.color_interpretation) == (2, ("gray", "alpha"))
     assert (found.scales, found.offsets) == ((0.5, 2.0), (1.0, 0.0))
     assert (found.units, found.descriptions) == (("m", None), ("height", None))

@@ -236,7 +236,7 @@ class Profile(BaseModel):
     predicts: bool = True
 
 
-#: The profiles that ``--profile`` may name. zstd 9 packs about as small as deflate 6, far faster.
+#: The profiles that ``--profile`` may name; the levels are GDAL's own defaults.
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
         "deflate": Profile(compression="deflate", level=6),

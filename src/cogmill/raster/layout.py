@@ -104,7 +104,7 @@ class BlockTable(BaseModel):
         """Return how long each encoded block is, in bytes; 0 where it was never written."""
         return self._arrays[1]
 
-    @property
+    @cached_property
     def sparse(self) -> npt.NDArray[np.bool_]:
         """Return True for each block that was never written."""
         offsets, counts = self._arrays
