@@ -121,6 +121,11 @@ def assembled_sql(module: Module) -> list[str]:
                 match first:
                     case ast.JoinedStr() | ast.BinOp():
                         found.append(module.at(node, f"{name}() of assembled text"))
+                    # psycopg's own composition quotes what it puts in: SQL("..").format(Identifier)
+                    case ast.Call(
+                        func=ast.Attribute(value=ast.Call(func=inner), attr="format")
+                    ) if ast.unparse(inner) in {"SQL", "sql.SQL"}:
+                        pass
                     case ast.Call(func=ast.Attribute(attr="format" | "join" | "replace")):
                         found.append(module.at(node, f"{name}() of assembled text"))
     return found
@@ -279,6 +284,7 @@ GOOD: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (constructions, "job_types/tools.py", "tools.storage.read(location)"),
     (gdal_environments, "raster/gdal.py", "import rasterio\nrasterio.Env()"),
     (assembled_sql, "core_machine/state/jobs.py", "cursor.execute(statement('claim'), params)"),
+    (assembled_sql, "core_machine/state/database.py", "c.execute(SQL('LISTEN {}').format(x))"),
     (too_long, "raster/warp.py", "x = 1\n" * MOST_LINES),
     (many_statements, "sql/a.sql", "-- it's one; only\nSELECT ';', $$a;b$$ /* ; */;\n"),
 ]
