@@ -44,6 +44,7 @@ bench: setup ## Measure side by side with what a user would pick instead
 	$(PY) benchmarks/run.py $(ARGS)
 
 wheel: setup ## Build dist/*.tar.gz, and dist/*.whl from it
+	rm -rf dist
 	$(PY) -m build --no-isolation --outdir dist .
 
 fresh-clone: ## What a newcomer does, in a clone with an empty home: make demo, then make test
