@@ -179,10 +179,12 @@ def test_sessions_that_the_server_ended_are_not_handed_out_again(
 def test_when_all_connections_are_busy_the_caller_hears_it_within_its_patience(
     address: str,
 ) -> None:
-    with Database(address, connections=1, patience_seconds=0.3) as database:
-        with database.transaction(), pytest.raises(DatabaseUnavailable, match="busy"):
-            with database.transaction():
-                pass
+    with (
+        Database(address, connections=1, patience_seconds=0.3) as database,
+        database.transaction(),
+        pytest.raises(DatabaseUnavailable, match="busy"),
+    ):
+        database.run(lambda conn: None)
 
 
 # Connecting
@@ -191,9 +193,11 @@ def test_when_all_connections_are_busy_the_caller_hears_it_within_its_patience(
 def test_a_silent_server_is_waited_for_and_then_named_without_the_password() -> None:
     address = "postgresql://me:hushhush@127.0.0.1:1/work"
     begun = time.monotonic()
-    with Database(address, patience_seconds=0.5) as database:
-        with pytest.raises(DatabaseUnavailable) as caught, database.transaction():
-            pass
+    with (
+        Database(address, patience_seconds=0.5) as database,
+        pytest.raises(DatabaseUnavailable) as caught,
+    ):
+        database.run(lambda conn: None)
     assert 0.5 <= time.monotonic() - begun < 5
     assert "127.0.0.1" in str(caught.value)
     assert "hushhush" not in str(caught.value)
@@ -201,9 +205,11 @@ def test_a_silent_server_is_waited_for_and_then_named_without_the_password() -> 
 
 def test_a_server_that_says_no_is_not_asked_again(lease: Lease) -> None:
     begun = time.monotonic()
-    with Database(make_conninfo(lease.conninfo, dbname="nowhere")) as database:
-        with pytest.raises(DatabaseUnavailable, match='"nowhere" does not exist'):
-            database.run(lambda conn: None)
+    with (
+        Database(make_conninfo(lease.conninfo, dbname="nowhere")) as database,
+        pytest.raises(DatabaseUnavailable, match='"nowhere" does not exist'),
+    ):
+        database.run(lambda conn: None)
     assert time.monotonic() - begun < 2
 
 
@@ -213,6 +219,7 @@ def test_an_address_that_cannot_be_read_is_refused_without_quoting_it() -> None:
     assert "hush" not in f"{caught.value}{caught.value.__cause__}"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_is_refused_and_leaves_the_parent_s_connection_alone(database: Database) -> None:
     assert value(database, b"SELECT 1") == 1
     child = os.fork()

@@ -6,7 +6,6 @@ Embedded or external makes one difference: an embedded server that is gone is st
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import threading
@@ -187,7 +186,8 @@ class Database:
         ConnectionLost, OutcomeUnknown, DatabaseUnavailable
             As `transaction`.
         """
-        for attempt in itertools.count(1):
+        attempt = 1
+        while True:
             try:
                 with self.transaction() as conn:
                     return work(conn)
@@ -198,6 +198,7 @@ class Database:
                 if attempt == _ATTEMPTS or not repeatable:
                     raise
             time.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)
+            attempt += 1
 
     def _commit(self, conn: Connection) -> None:
         try:
