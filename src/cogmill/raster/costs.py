@@ -12,9 +12,15 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from cogmill.raster.cutting import RowUnits
 from cogmill.raster.grid import Window
-from cogmill.raster.reads import SourceReads, piece_blocks, source_reads
+from cogmill.raster.reads import (
+    SourceReads,
+    packing_ratio,
+    piece_blocks,
+    piece_codec_of,
+    source_pixel_bytes,
+    source_reads,
+)
 from cogmill.raster.structure import Structure
 
 #: Seconds for one ranged read, over what its bytes take.
@@ -166,7 +172,7 @@ def two_stage_cost(
     reads = source_reads(structure, pieces)
     pixel_bytes = source_pixel_bytes(structure)
     written = sum(piece.size for piece in pieces) * pixel_bytes
-    block = piece_block(structure)
+    block = piece_codec_of(structure).block
     read = piece_blocks(pieces, windows, block) * block * block * pixel_bytes
     packed = min(packing_ratio(structure) or _RAW_PACKS_TO, 1.0)
     seconds = (

@@ -6,6 +6,7 @@ Nothing here opens a raster or loads GDAL, so parent processes divide their memo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +18,8 @@ GIB = 1 << 30
 PROCESS_BASE = 130 * MIB
 #: A parent (settings, psycopg, pydantic, click), measured likewise.
 PARENT_BASE = 110 * MIB
+#: Rows of blocks that the 2x2 cascade holds beside the one it is given: halves and scratch.
+OVERVIEW_ROWS = 2
 #: What one child may use when nobody said what there is.
 DEFAULT_CHILD_MEMORY = 2 * GIB
 
@@ -86,3 +89,69 @@ def budget_text(child: int, workers: int) -> str:
 def total_of(parts: Mapping[str, int]) -> MemoryEstimate:
     """Return the estimate of these parts, those that need nothing left out."""
     return MemoryEstimate(parts={name: size for name, size in parts.items() if size > 0})
+
+
+@dataclass(frozen=True, slots=True)
+class TileDemand:
+    """What a work tile and its output tile ask for, in bytes.
+
+    Attributes
+    ----------
+    held : int
+        The decoded source window: footprint, skew and halo, all bands, mask included.
+    decoding : int
+        Encoded blocks in flight and what decoding one needs beside the held window.
+    warping : int
+        GDAL's buffers for one band of rows; 0 where pixels are copied.
+    buffered : int
+        Target pixels that wait until a row of blocks is complete.
+    row : int
+        One row of blocks of the output tile, decoded, mask included.
+    encoded : int
+        The output tile's encoded blocks of all levels, kept until the file is laid out.
+    """
+
+    held: int
+    decoding: int
+    warping: int
+    buffered: int
+    row: int
+    encoded: int
+
+
+def tile_memory(demand: TileDemand) -> MemoryEstimate:
+    """Return the peak of a task that reads, warps, reduces and encodes an output tile.
+
+    Blocks are decoded before GDAL warps, so only the larger of the two counts.
+    """
+    return total_of(
+        {
+            "process": PROCESS_BASE,
+            "held source": demand.held,
+            "decoding or warping": max(demand.decoding, demand.warping),
+            "destination": demand.buffered + demand.row,
+            "overviews": OVERVIEW_ROWS * demand.row,
+            "encoded output": demand.encoded,
+        }
+    )
+
+
+def piece_memory(pixels: int, decoding: int, row: int) -> MemoryEstimate:
+    """Return the peak of a task that decodes a piece and writes it as an intermediate.
+
+    Parameters
+    ----------
+    pixels : int
+        Bytes of the decoded piece, mask included.
+    decoding : int
+        Encoded blocks in flight and what decoding one needs.
+    row : int
+        Bytes of one row of blocks of the intermediate.
+    """
+    return total_of(
+        {
+            "process": PROCESS_BASE,
+            "held source": pixels,
+            "decoding or encoding": max(decoding, row),
+        }
+    )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.fetching import requests, touched
 from cogmill.raster.grid import Window, work_tiles
 from cogmill.raster.layout import ImageLayout
+from cogmill.raster.pieces import piece_codec
 from cogmill.raster.structure import Structure
 from cogmill.raster.warp import WarpSpec, source_window
 
@@ -161,3 +163,9 @@ def packing_ratio(structure: Structure) -> float | None:
     if structure.image.compression == "none" or not decoded:
         return None
     return encoded / decoded
+
+
+def piece_codec_of(structure: Structure) -> BlockCodec:
+    """Return the codec of the source's intermediates, whose blocks are interleaved as its own."""
+    apart = structure.image.planes > 1
+    return piece_codec(structure.dtype, 1 if apart else structure.bands)

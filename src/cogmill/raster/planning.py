@@ -1,0 +1,209 @@
+"""One structure and the user's options become one plan. Pure, but for the coordinate operation.
+
+A plan is long to make, so each part has a module: `options` (asked), `placing` (grids), `decisions`
+(validity, kernels, codec), `cutting` and `reads` (geometry), `working` (memory), `costs`,
+`choosing` (which way, and why), `rasterplan` (the result), `explain` and `plot` (for people).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cogmill.raster.choosing import choose
+from cogmill.raster.cog_image import CogImage
+from cogmill.raster.decisions import (
+    Notes,
+    codec,
+    decide_validity,
+    interleave,
+    overview_resampling,
+    resampling,
+)
+from cogmill.raster.grid import Grid, OutputTile, Window
+from cogmill.raster.memory import total_of, PROCESS_BASE
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.overviews import level_sizes, overview_count
+from cogmill.raster.placing import Placement, place
+from cogmill.raster.rasterplan import RasterPlan, Validity
+from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
+from cogmill.raster.structure import Structure
+from cogmill.raster.warp import KernelScales, WarpSpec, gdalwarp_commands, kernel_scales
+from cogmill.raster.working import Job
+
+__all__ = [
+    "TILE_LEVELS",
+    "RasterPlan",
+    "levels",
+    "plan",
+    "tile_reads",
+    "upper_memory",
+]
+
+#: Overview levels that every output tile carries; those above are one COG's own.
+TILE_LEVELS: Final = 3
+
+
+def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
+    """Return how one raster becomes COGs.
+
+    Parameters
+    ----------
+    structure : Structure
+        What inspection found.
+    options : PlanOptions
+        What the user asked for; `memory` is what one child may use.
+    stem : str
+        Output names begin with it.
+
+    Returns
+    -------
+    RasterPlan
+        The same for the same arguments and the same PROJ data.
+
+    Raises
+    ------
+    Refused
+        The raster cannot be placed, the options contradict it, or nothing fits the memory.
+    """
+    notes = Notes()
+    _warn_left_behind(structure, notes)
+    placement = place(structure, options, notes)
+    validity = decide_validity(structure, options, not placement.copies, notes)
+    image = _image(structure, options, placement.target, validity)
+    kernel = None if placement.copies else resampling(structure, options, notes)
+    spec, scales = _warp(structure, placement, validity, kernel)
+    if scales is not None and scales.warning:
+        notes.warn(scales.warning)
+    choice = choose(Job(structure, options, placement.target, spec, image, kernel))
+    return RasterPlan(
+        stem=stem,
+        options=options,
+        structure=structure,
+        strategy=choice.strategy,
+        reason=f"{_begin(placement)}; {choice.strategy}, for {choice.reason}",
+        source_grid=placement.source,
+        target_grid=placement.target,
+        warp=spec,
+        scales=scales,
+        operation=placement.operation,
+        validity=validity,
+        resampling=kernel or "nearest",
+        overview_resampling=overview_resampling(structure, options),
+        image=image,
+        work_rows=choice.way.size.rows,
+        work_cols=choice.way.size.cols,
+        pieces=choice.way.pieces,
+        piece_codec=piece_codec_of(structure),
+        memory=choice.way.memory,
+        piece_memory=choice.way.piece_memory,
+        costs=choice.costs,
+        gdalwarp=gdalwarp_commands(spec) if spec else (),
+        warnings=tuple(notes.warnings),
+    )
+
+
+def tile_reads(plan: RasterPlan, tile: OutputTile) -> tuple[Read, ...]:
+    """Return the work tiles of an output tile, each with the source window that it reads.
+
+    The plan counts with it and the task works by it, so what is predicted is what is done.
+
+    Parameters
+    ----------
+    plan : RasterPlan
+        The plan.
+    tile : OutputTile
+        One of ``plan.tiles``.
+
+    Returns
+    -------
+    tuple of (Window, Window or None)
+        Work tile on the target grid and window of the source, None where it touches none; row by
+        row, so that those with the same ``row_off`` together complete their rows of the tile.
+    """
+    size = WorkSize(plan.work_rows, plan.work_cols, plan.options.block)
+    return window_reads(plan.warp, tile.window, size)
+
+
+def levels(plan: RasterPlan) -> tuple[tuple[int, int], ...]:
+    """Return width and height of all levels of ONE COG, the full resolution first.
+
+    Those up to `TILE_LEVELS` are the output tiles' own; the rest is for the overviews stage.
+    """
+    grid = plan.target_grid
+    count = overview_count(grid.width, grid.height, plan.options.block, TILE_LEVELS)
+    return level_sizes(grid.width, grid.height, count)
+
+
+def upper_memory(plan: RasterPlan) -> int:
+    """Return the peak in bytes of the task that computes one COG's upper levels, streaming."""
+    sizes = levels(plan)
+    if len(sizes) <= TILE_LEVELS + 1:
+        return PROCESS_BASE
+    block, image = plan.options.block, plan.image
+    pixel = image.bands * image.codec.nbytes // (image.codec.samples * block * block) + 1
+    width, _ = sizes[TILE_LEVELS]
+    encoded = sum(w * h * pixel for w, h in sizes[TILE_LEVELS + 1 :])
+    rows = _CASCADE_ROWS * width * block * pixel
+    return total_of({"process": PROCESS_BASE, "rows": rows, "encoded": encoded}).total
+
+
+#: Rows of blocks of the lowest level that a streamed cascade holds, its upper levels together.
+_CASCADE_ROWS: Final = 4
+
+
+def _begin(placement: Placement) -> str:
+    done = "pixels are copied exactly" if placement.copies else "pixels are reprojected"
+    return f"{done}, for {placement.why}"
+
+
+def _image(
+    structure: Structure, options: PlanOptions, grid: Grid, validity: Validity
+) -> CogImage:
+    return CogImage(
+        grid=grid,
+        bands=structure.bands,
+        codec=codec(structure, options),
+        interleave=interleave(structure, options),
+        nodata=validity.target_nodata,
+        has_mask=validity.target_mask,
+        color_interpretation=structure.color_interpretation,
+        palette=structure.palette,
+        scales=structure.scales,
+        offsets=structure.offsets,
+        units=structure.units,
+        descriptions=structure.descriptions,
+        tags=structure.tags,
+        band_tags=structure.band_tags,
+        area_or_point="Point" if structure.area_or_point == "Point" else "Area",
+    )
+
+
+def _warn_left_behind(structure: Structure, notes: Notes) -> None:
+    if structure.tag_domains:
+        notes.warn(f"metadata of {', '.join(structure.tag_domains)} is not carried over")
+    if structure.transform is not None and (structure.gcps or structure.rpcs):
+        notes.warn("ground control points and rational polynomials are not carried over")
+
+
+def _warp(
+    structure: Structure, placement: Placement, validity: Validity, kernel: str | None
+) -> tuple[WarpSpec | None, KernelScales | None]:
+    """Return how pixels are moved, with the kernel's scales fixed; None where they are copied."""
+    if kernel is None:
+        return None, None
+    spec = WarpSpec(
+        source=placement.source,
+        target=placement.target,
+        resampling=kernel,
+        xscale=1.0,
+        yscale=1.0,
+        coordinate_operation=placement.operation.pipeline if placement.operation else None,
+        dtype=structure.dtype,
+        bands=structure.bands - (1 if validity.alpha_band else 0),
+        source_nodata=validity.source_nodata,
+        target_nodata=validity.target_nodata,
+        source_alpha=validity.kind in ("alpha", "mask"),
+        target_mask=validity.target_mask or validity.kind == "alpha",
+    )
+    scales = kernel_scales(spec)
+    return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale}), scales
