@@ -231,24 +231,26 @@ class TestStaging:
         assert content(one, final) == b"the other's"
 
     def test_commits_of_one_staged_object_at_a_time_all_succeed(self, backend, final, area):
-        staged = backend.store.stage(final, [b"x" * 300_000], area)
-        together = threading.Barrier(4)
+        data = b"x" * 300_000
         failures: list[Exception] = []
 
-        def commit() -> None:
+        def commit(staged: StagedObject, together: threading.Barrier) -> None:
             together.wait()
             try:
                 backend.reopened().commit(staged)
             except Exception as error:
                 failures.append(error)
 
-        threads = [threading.Thread(target=commit) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
-        assert content(backend.store, final) == b"x" * 300_000
+        for number in range(10):
+            staged = backend.store.stage(final.parent.join(f"{number}.tif"), [data], area)
+            together = threading.Barrier(4)
+            threads = [threading.Thread(target=commit, args=(staged, together)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert failures == []
+            assert content(backend.store, staged.final) == data
 
     def test_chunks_that_fail_leave_nothing_staged(self, store, final, area):
         def broken() -> Iterator[bytes]:

@@ -37,11 +37,8 @@ def make(folder: Location, area: Location) -> None:
 
 
 def remove(area: Location) -> None:
-    """Remove an area with all in it, then the empty folders that were made for it.
-
-    A folder within an area goes alone: the area still needs its record.
-    """
-    made = _recorded(area) if area == _home(area) else []
+    """Remove an area or a folder in it with all it holds, then empty folders made for the area."""
+    made = _recorded(area)
     for folder, below, files in os.walk(area.path, topdown=False, onerror=_unless_missing):
         for name in files:
             Path(folder, name).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ and does not descend.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -240,19 +241,18 @@ class LocalStore:
 
     def _publish(self, staged: StagedObject) -> None:
         """Prove the hidden file, then give it the final name: no reader ever sees wrong bytes."""
-        lost = StagedBytesLost(
-            f"the bytes staged for {staged.final} are gone or damaged", "run the job again"
-        )
         part = _part(staged)
-        if not _holds(part, staged):
-            raise lost
-        folders.make(staged.final.parent, Location.parse(part).parent)
-        try:
-            os.replace(part, staged.final.path)
-        except FileNotFoundError:
-            # Another process may be committing the same staged object: then it has been renamed.
-            if not _holds(staged.final.path, staged):
-                raise lost from None
+        renamed = False
+        if _holds(part, staged):
+            folders.make(staged.final.parent, Location.parse(part).parent)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(part, staged.final.path)
+                renamed = True
+        # Another process may have committed the same staged object since we looked.
+        if not renamed and not _holds(staged.final.path, staged):
+            raise StagedBytesLost(
+                f"the bytes staged for {staged.final} are gone or damaged", "run the job again"
+            )
 
 
 def _info(location: Location, found: os.stat_result) -> ObjectInfo:
