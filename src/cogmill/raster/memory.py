@@ -18,8 +18,6 @@ GIB = 1 << 30
 PROCESS_BASE = 130 * MIB
 #: A parent (settings, psycopg, pydantic, click), measured likewise.
 PARENT_BASE = 110 * MIB
-#: Rows of blocks that the 2x2 cascade holds beside the one it is given: halves and scratch.
-OVERVIEW_ROWS = 2
 #: What one child may use when nobody said what there is.
 DEFAULT_CHILD_MEMORY = 2 * GIB
 
@@ -105,8 +103,8 @@ class TileDemand:
         GDAL's buffers for one band of rows; 0 where pixels are copied.
     buffered : int
         Target pixels that wait until a row of blocks is complete.
-    row : int
-        One row of blocks of the output tile, decoded, mask included.
+    rows : int
+        Rows of blocks in the encoder: the one it is given, halves of the overviews, scratch.
     encoded : int
         The output tile's encoded blocks of all levels, kept until the file is laid out.
     """
@@ -115,7 +113,7 @@ class TileDemand:
     decoding: int
     warping: int
     buffered: int
-    row: int
+    rows: int
     encoded: int
 
 
@@ -129,9 +127,9 @@ def tile_memory(demand: TileDemand) -> MemoryEstimate:
             "process": PROCESS_BASE,
             "held source": demand.held,
             "decoding or warping": max(demand.decoding, demand.warping),
-            "destination": demand.buffered + demand.row,
-            "overviews": OVERVIEW_ROWS * demand.row,
-            "encoded output": demand.encoded,
+            "destination": demand.buffered,
+            "overviews": demand.rows,
+            "encoder output": demand.encoded,
         }
     )
 

@@ -19,8 +19,9 @@ from cogmill.raster.decisions import (
     overview_resampling,
     resampling,
 )
-from cogmill.raster.grid import Grid, OutputTile, Window
-from cogmill.raster.memory import total_of, PROCESS_BASE
+from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
+from cogmill.raster.grid import Grid, OutputTile
+from cogmill.raster.memory import PROCESS_BASE
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.overviews import level_sizes, overview_count
 from cogmill.raster.placing import Placement, place
@@ -40,7 +41,9 @@ __all__ = [
 ]
 
 #: Overview levels that every output tile carries; those above are one COG's own.
-TILE_LEVELS: Final = 3
+TILE_LEVELS: Final = TILE_OVERVIEWS
+#: Rows of blocks of the third level that are encoded at a time while the upper ones stream.
+_STREAMED_ROWS: Final = 2
 
 
 def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
@@ -139,16 +142,12 @@ def upper_memory(plan: RasterPlan) -> int:
     sizes = levels(plan)
     if len(sizes) <= TILE_LEVELS + 1:
         return PROCESS_BASE
-    block, image = plan.options.block, plan.image
-    pixel = image.bands * image.codec.nbytes // (image.codec.samples * block * block) + 1
-    width, _ = sizes[TILE_LEVELS]
-    encoded = sum(w * h * pixel for w, h in sizes[TILE_LEVELS + 1 :])
-    rows = _CASCADE_ROWS * width * block * pixel
-    return total_of({"process": PROCESS_BASE, "rows": rows, "encoded": encoded}).total
-
-
-#: Rows of blocks of the lowest level that a streamed cascade holds, its upper levels together.
-_CASCADE_ROWS: Final = 4
+    width, height = sizes[TILE_LEVELS]
+    block = plan.options.block
+    third = plan.target_grid.model_copy(
+        update={"width": width, "height": min(height, _STREAMED_ROWS * block)}
+    )
+    return PROCESS_BASE + encode_memory(plan.image.model_copy(update={"grid": third}))
 
 
 def _begin(placement: Placement) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.costs import Cost, Output, direct_cost, two_stage_cost
 from cogmill.raster.cutting import RowUnits, cut_pieces, units_per_piece, work_sizes
+from cogmill.raster.encode import encode_memory
 from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
 from cogmill.raster.grid import Grid, Window, output_tiles
 from cogmill.raster.layout import ImageLayout
@@ -42,8 +43,6 @@ NAIVE_SIDE: Final = 4096
 DECODE_COPIES: Final = 2
 #: A lossless output packs at worst to this part of what the source's ratio promises.
 _RATIO_MARGIN: Final = 1.3
-#: Encoded blocks of all levels over those of the full resolution: 1 + 1/4 + 1/16 + 1/64.
-_LEVELS_SUM: Final = 1.33
 
 
 @dataclass(frozen=True)
@@ -134,43 +133,33 @@ class Job:
         return self.tiles[int(np.argmax(sizes))]
 
     @cached_property
-    def encoded_bytes(self) -> int:
-        """Encoded blocks of all levels of one output tile, at most."""
-        side_rows = min(self.options.tile_size, self.target.height)
-        side_cols = min(self.options.tile_size, self.target.width)
-        block = self.options.block
-        decoded = (
-            -(-side_rows // block) * -(-side_cols // block) * block * block * self.pixel_bytes
-        )
+    def encoder_bytes(self) -> tuple[int, int]:
+        """What encoding the largest output tile holds: rows of blocks, and encoded blocks."""
+        tile = self.image.model_copy(update={"grid": self.target.window_grid(self.tiles[0])})
         ratio = packing_ratio(self.structure)
-        packed = 1.0 if ratio is None or self.image.codec.compression == "raw" else ratio
-        return round(decoded * _LEVELS_SUM * min(1.0, packed * _RATIO_MARGIN))
+        if ratio is None or self.image.codec.compression == "raw":
+            ratio = 1.0
+        rows = encode_memory(tile, 0.0)
+        return rows, encode_memory(tile, min(1.0, ratio * _RATIO_MARGIN)) - rows
 
     def demand(self, read: Read, decoding: int, cols: int) -> MemoryEstimate:
         """Return the peak of a task whose largest work tile is this one."""
         work, source = read
-        block, itemsize = self.options.block, self.pixel_bytes
         width = min(self.options.tile_size, self.target.width)
-        row = width * min(block, self.target.height) * itemsize
         held = 0 if source is None else source.size * self.source_pixel_bytes
-        waits = work.height * width * itemsize if cols < width else 0
         warping = 0
         if self.spec is not None and source is not None:
-            band = Window(
-                col_off=work.col_off,
-                row_off=work.row_off,
-                width=work.width,
-                height=min(block, work.height),
-            )
-            warping = warp_buffer_bytes(self.spec, band)
+            rows = min(self.options.block, work.height)
+            warping = warp_buffer_bytes(self.spec, work.model_copy(update={"height": rows}))
+        rows, encoded = self.encoder_bytes
         return tile_memory(
             TileDemand(
                 held=held,
                 decoding=decoding,
                 warping=warping,
-                buffered=waits,
-                row=row,
-                encoded=self.encoded_bytes,
+                buffered=work.height * width * self.pixel_bytes if cols < width else 0,
+                rows=rows,
+                encoded=encoded,
             )
         )
 
