@@ -34,7 +34,7 @@ from cogmill.catalogue.mosaic import (
 )
 from cogmill.errors import Refused
 
-TRANSFORM = (500000.125, 10.1, 0.0, 5200000.3, 0.0, -10.1)
+TRANSFORM = (500000.1234567891, 10.123456789012345, 0.0, 5200000.3, 0.0, -10.1)
 GRID = ResultGrid(crs="EPSG:32633", transform=TRANSFORM, width=300, height=275)
 TILE = 128
 MISSING = (1, 2)
@@ -169,6 +169,7 @@ class Written:
         x, y = col * TILE, row * TILE
         block = self.pixels[:, y : y + TILE, x : x + TILE]
         bands, height, width = block.shape
+        x0, dx, _, y0, _, dy = TRANSFORM
         with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             with rasterio.open(
                 self.folder / name,
@@ -179,9 +180,7 @@ class Written:
                 count=bands,
                 dtype=block.dtype,
                 crs=GRID.crs,
-                transform=rasterio.Affine(
-                    10.1, 0, 500000.125 + x * 10.1, 0, -10.1, 5200000.3 - y * 10.1
-                ),
+                transform=rasterio.Affine(dx, 0, x0 + x * dx, 0, dy, y0 + y * dy),
                 tiled=True,
                 blockxsize=64,
                 blockysize=64,
