@@ -27,7 +27,7 @@ def explain(plan: RasterPlan) -> list[str]:
         *_warp_lines(plan),
         *_work_lines(plan),
         *_memory_lines(plan),
-        *_cost_lines(plan),
+        *cost_table(plan),
         *(f"Equals: {command}" for command in plan.gdalwarp),
         *(f"Warning: {_sentence(warning)}" for warning in plan.warnings),
     ]
@@ -222,7 +222,8 @@ def _memory_lines(plan: RasterPlan) -> list[str]:
     ]
 
 
-def _cost_lines(plan: RasterPlan) -> list[str]:
+def cost_table(plan: RasterPlan) -> list[str]:
+    """Return the three costs as a table in text, a line each below its head."""
     head = f"{'':10} {'tasks':>7} {'requests':>9} {'fetched':>10} {'decoded':>10} "
     lines = [head + f"{'blocks':>9} {'written':>10} {'peak':>9} {'seconds':>8}"]
     for way, cost in zip(_WAYS, _costs(plan), strict=True):
