@@ -1,0 +1,266 @@
+"""One output tile: rows of pixels in, a COG in memory out.
+
+A module of its own beside `cog`: here pixels become blocks, there blocks find their place.
+
+Everything that encodes goes through `encode_row`, so a block is the same bytes wherever it is made:
+what a block holds outside the image is the image's fill, and nothing else about the cutting of the
+work enters it.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cogmill.raster.codecs import encode_mask
+from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header
+from cogmill.raster.cog_image import CogImage
+from cogmill.raster.encoded import EncodedBlocks, EncodedTile, section_row_starts
+from cogmill.raster.overviews import Array, BlockRow, Cascade, Method, level_sizes
+
+#: Every output tile carries so many overviews; those above them belong to the one COG.
+TILE_OVERVIEWS: Final = 3
+#: Bytes copied at a time from a spool to the file; a multiple of any page size.
+_COPY: Final = 1 << 22
+#: An encoded block is never larger, relative to a raw one (LZW's worst case is half as much again).
+_WORST_RATIO: Final = 2
+
+#: Pixels ``(band, row, col)``, and which of them are valid ``(row, col)``, None without a mask.
+Rows = tuple[Array, npt.NDArray[Any] | None]
+
+
+@dataclass(frozen=True)
+class EncodedFile:
+    """A COG in memory and its description."""
+
+    data: bytes
+    tile: EncodedTile
+
+
+def checksum(rows: Rows, before: int = 0) -> int:
+    """Return the CRC-32 of pixels and mask, continuing another."""
+    pixels, mask = rows
+    value = zlib.crc32(_bytes(pixels), before)
+    return value if mask is None else zlib.crc32(_bytes(mask != 0), value)
+
+
+def _bytes(values: npt.NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+
+
+def encode_row(image: CogImage, row: BlockRow) -> tuple[list[list[bytes]], list[bytes]]:
+    """Return the encoded blocks of one row of blocks: a list for each plane, and those of the mask.
+
+    Parameters
+    ----------
+    image : CogImage
+        How they are encoded; its size does not matter.
+    row : BlockRow
+        At the full width of its level.
+
+    Raises
+    ------
+    ValueError
+        When dtype, bands or mask are not the image's.
+    """
+    if (row.mask is not None) != image.has_mask:
+        raise ValueError("a mask where the image has none, or none where it has one")
+    if row.pixels.dtype != np.dtype(image.dtype) or row.pixels.shape[0] != image.bands:
+        raise ValueError(f"{row.pixels.shape[0]} bands of {row.pixels.dtype} for another image")
+    block = image.block
+    columns = range(0, row.pixels.shape[2], block)
+    planes = [row.pixels[i : i + 1] for i in range(image.bands)]
+    if image.planes == 1:
+        planes = [row.pixels]
+    images = [
+        [_encode(image, plane[:, :, first : first + block]) for first in columns]
+        for plane in planes
+    ]
+    if row.mask is None:
+        return images, []
+    return images, [_encode_mask(block, row.mask[:, first : first + block]) for first in columns]
+
+
+def _encode(image: CogImage, pixels: Array) -> bytes:
+    samples, rows, cols = pixels.shape
+    block = np.empty((image.block, image.block, samples), pixels.dtype)
+    if (rows, cols) != block.shape[:2]:
+        block[...] = image.fill
+    block[:rows, :cols] = np.moveaxis(pixels, 0, 2)
+    return image.codec.encode(block)
+
+
+def _encode_mask(block: int, mask: npt.NDArray[np.bool_]) -> bytes:
+    padded = np.zeros((block, block), bool)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    return encode_mask(padded)
+
+
+class _Spool:
+    """Bytes that grow to an unknown size and then go elsewhere, never held twice.
+
+    Growing Python buffers are moved about by the allocator, which keeps the holes; pages of an
+    anonymous map exist only where they were written, and go back one by one.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._map = mmap.mmap(-1, limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._map[self.size : self.size + len(data)] = data
+        self.size += len(data)
+
+    def drain(self, into: memoryview) -> None:
+        """Copy everything and give each page back when it is copied."""
+        for first in range(0, self.size, _COPY):
+            stop = min(first + _COPY, self.size)
+            into[first:stop] = self._map[first:stop]
+            self._map.madvise(mmap.MADV_DONTNEED, first, stop - first)
+        self._map.close()
+
+
+class _GrowingLevel:
+    """The records of one level while they are made, a spool for each section."""
+
+    def __init__(self, image: CogImage, size: tuple[int, int]) -> None:
+        self._image = image
+        self._size = size
+        self._images: list[list[int]] = [[] for _ in range(image.planes)]
+        self._masks: list[int] = []
+        self.checksum = 0
+        block = image.block
+        blocks = -(-size[0] // block) * -(-size[1] // block)
+        limit = blocks * _WORST_RATIO * (image.codec.nbytes + block * block + mmap.PAGESIZE)
+        apart = image.planes > 1
+        self.spools = [_Spool(limit) for _ in range(image.planes + (apart and image.has_mask))]
+
+    def add(self, row: BlockRow) -> None:
+        self.checksum = checksum((row.pixels, row.mask), self.checksum)
+        images, masks = encode_row(self._image, row)
+        for counts, spool, blocks in zip(self._images, self.spools, images, strict=False):
+            counts += map(len, blocks)
+            for index, block in enumerate(blocks):
+                spool.write(frame(block))
+                if masks and len(images) == 1:
+                    spool.write(frame(masks[index]))
+        if len(images) > 1:
+            for mask in masks:
+                self.spools[-1].write(frame(mask))
+        self._masks += map(len, masks)
+
+    def finish(self) -> EncodedLevel:
+        return EncodedLevel(
+            *self._size,
+            np.concatenate([np.array(counts, np.int64) for counts in self._images]),
+            np.array(self._masks, np.int64) if self._image.has_mask else None,
+        )
+
+
+def encode_tile(image: CogImage, rows: Iterable[Rows], method: Method) -> EncodedFile:
+    """Return one output tile as a COG with exactly three overviews.
+
+    Parameters
+    ----------
+    image : CogImage
+        What the tile is of; its grid is the tile's.
+    rows : iterable of (ndarray, ndarray or None)
+        From top to bottom, pixels ``(band, row, col)`` and valid pixels ``(row, col)`` (True or not
+        0 is valid; None unless the image has a mask). Each holds a whole number of rows of blocks;
+        the last one what is left.
+    method : str
+        How overviews are reduced: ``average``, ``nearest`` or ``mode``.
+
+    Raises
+    ------
+    ValueError
+        When the rows do not make up the image.
+    Refused
+        When a GeoTIFF cannot say what the image says.
+
+    Notes
+    -----
+    The whole tile is never held: see `encode_memory` for what is.
+    """
+    sizes = level_sizes(image.grid.width, image.grid.height, TILE_OVERVIEWS)
+    levels = [_GrowingLevel(image, size) for size in sizes]
+    reduction = image.reduction(method)
+    cascade = Cascade(reduction, image.block, sizes)
+    valid_pixels = seen = 0
+    for pixels, mask in rows:
+        flags = None if mask is None else np.asarray(mask) != 0
+        for first in range(0, pixels.shape[1], image.block):
+            part = slice(first, first + image.block)
+            piece, piece_flags = pixels[:, part], None if flags is None else flags[part]
+            valid_pixels += _count_valid(piece, reduction.valid(piece, piece_flags))
+            for row in cascade.push(piece, piece_flags):
+                levels[row.level].add(row)
+        seen += pixels.shape[1]
+    if seen != image.grid.height:
+        raise ValueError(f"{seen} rows of pixels for a tile of {image.grid.height}")
+    finished = [level.finish() for level in levels]
+    head = header(image, finished)
+    starts = [
+        section_row_starts(level, start, image)
+        for level, start in zip(finished, head.level_starts, strict=True)
+    ]
+    tile = EncodedTile(
+        blocks=EncodedBlocks.of(image, finished, starts),
+        size=head.size,
+        valid_pixels=valid_pixels,
+        checksums=tuple(level.checksum for level in levels),
+    )
+    return EncodedFile(_join(head, levels), tile)
+
+
+def encode_memory(image: CogImage, ratio: float = 1.0) -> int:
+    """Return the peak in bytes of `encode_tile`, the caller's rows included.
+
+    Parameters
+    ----------
+    image : CogImage
+        The tile; or one whose grid is as large as a tile.
+    ratio : float
+        Encoded size by raw size; 1 is about the most.
+
+    Returns
+    -------
+    int
+        With P = bands x bytes of a sample (+ 1 with a mask), W, H and B the sides of tile and
+        block: rows of blocks ``B W (3 P + bands)`` (the caller's, the halves of three levels and
+        their joining, validity), one block's scratch ``4 B B P``, and the encoded levels
+        ``ratio 4/3 W H P``.
+    """
+    pixel = image.bands * np.dtype(image.dtype).itemsize + image.has_mask
+    width, height, block = image.grid.width, image.grid.height, image.block
+    rows = min(block, height) * width * (3 * pixel + image.bands)
+    return int(rows + 4 * block * block * pixel + ratio * 4 / 3 * width * height * pixel)
+
+
+def _count_valid(pixels: Array, valid: npt.NDArray[np.bool_] | None) -> int:
+    if pixels.dtype.kind in "fc":
+        numbers = ~np.isnan(pixels)
+        valid = numbers if valid is None else numbers & valid
+    if valid is None:
+        return int(pixels[0].size)
+    return int(np.count_nonzero(valid if valid.ndim == 2 else valid.any(axis=0)))
+
+
+def _join(head: CogHeader, levels: Sequence[_GrowingLevel]) -> bytes:
+    """Return the file, each part of it copied once."""
+    file = io.BytesIO(bytes(head.size))
+    with file.getbuffer() as view:
+        position = len(head.data)
+        view[:position] = head.data
+        for level in reversed(levels):
+            for spool in level.spools:
+                spool.drain(view[position : position + spool.size])
+                position += spool.size
+    return file.getvalue()

@@ -1,0 +1,144 @@
+"""The proof: GDAL, not our own reader, opens what was encoded and finds what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterioWindow
+
+from cogmill.errors import VerificationFailed
+from cogmill.raster.cog_image import CogImage
+from cogmill.raster.encode import checksum
+from cogmill.raster.overviews import level_sizes
+from cogmill.raster.tiff_tags import crs_of, ungeoreferenced_is_no_news
+
+#: Relative to a pixel: GDAL moves the origin of a point raster by half a pixel and back.
+_POINT_TOLERANCE: Final = 1e-6
+_REMEDY: Final = "report it: nothing was published"
+
+
+def verify(
+    file: bytes | str,
+    image: CogImage,
+    overviews: int,
+    checksums: Sequence[int] | None = None,
+) -> None:
+    """Read a COG with GDAL, every block of it, and compare it with what was meant.
+
+    Parameters
+    ----------
+    file : bytes or str
+        The file itself, or its path as GDAL takes it. Bytes are not copied.
+    image : CogImage
+        What the file is of.
+    overviews : int
+        How many it has.
+    checksums : sequence of int, optional
+        `EncodedTile.checksums`: then pixels and masks are compared too. Without them a damaged
+        block is found where the compression has a checksum (deflate has, LZW, Zstandard and raw
+        have none) or does not decode.
+
+    Raises
+    ------
+    VerificationFailed
+        With what is not as it was meant.
+    """
+    with _opened(file) as (path, options):
+        try:
+            with rasterio.open(path, **options) as dataset:
+                _check_description(dataset, image, overviews)
+            sizes = level_sizes(image.grid.width, image.grid.height, overviews)
+            for number, size in enumerate(sizes):
+                level = {} if number == 0 else {"overview_level": number - 1}
+                with rasterio.open(path, **options, **level) as dataset:
+                    _same(f"the size of level {number}", (dataset.width, dataset.height), size)
+                    found = _read_all(dataset, image, number)
+                if checksums is not None and found != checksums[number]:
+                    raise VerificationFailed(
+                        f"the pixels of level {number} are not those that were encoded", _REMEDY
+                    )
+        except RasterioError as error:
+            raise VerificationFailed(f"GDAL cannot open the file: {error}", _REMEDY) from error
+
+
+@contextmanager
+def _opened(file: bytes | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    with ungeoreferenced_is_no_news():
+        if isinstance(file, str):
+            yield file, {"driver": "GTiff"}
+            return
+        with MemoryFile(file) as memory:
+            yield memory.name, {"driver": "GTiff"}
+
+
+def _check_description(dataset: Any, image: CogImage, overviews: int) -> None:
+    grid = image.grid
+    _same("the size", (dataset.width, dataset.height), (grid.width, grid.height))
+    _same("the number of bands", dataset.count, image.bands)
+    _same("the sample type", set(dataset.dtypes), {image.dtype})
+    _same("the block size", set(dataset.block_shapes), {(image.block, image.block)})
+    _same("the layout", dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"), "COG")
+    _same("the coordinate system", dataset.crs, crs_of(image))
+    _check_transform(dataset.transform, image)
+    for value in dataset.nodatavals:
+        if not _same_nodata(value, image):
+            raise VerificationFailed(
+                f"the nodata value is {value}, not {image.nodata_value}", _REMEDY
+            )
+    masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+    alpha = MaskFlags.alpha in dataset.mask_flag_enums[0]
+    _same("whether there is a mask", masked and not alpha, image.has_mask)
+    _same("the number of overviews", len(dataset.overviews(1)), overviews)
+
+
+def _same(what: str, found: Any, expected: Any) -> None:
+    if found != expected:
+        raise VerificationFailed(f"{what} is {found}, not {expected}", _REMEDY)
+
+
+def _same_nodata(value: float | None, image: CogImage) -> bool:
+    expected = image.nodata_value
+    if value is None or expected is None:
+        return value is expected
+    as_sample = np.asarray([value, expected], np.float64)
+    if np.dtype(image.dtype).kind == "f":
+        with np.errstate(over="ignore"):
+            as_sample = as_sample.astype(image.dtype)
+    return bool(np.array_equal(as_sample[:1], as_sample[1:], equal_nan=True))
+
+
+def _check_transform(found: Affine, image: CogImage) -> None:
+    expected = image.grid.transform
+    if image.area_or_point == "Point":
+        _, dx, rx, _, ry, dy = expected
+        pixel = max(map(abs, (dx, rx, ry, dy)))
+        far = max(abs(a - b) for a, b in zip(found.to_gdal(), expected, strict=True))
+        if far <= pixel * _POINT_TOLERANCE:
+            return
+    _same("the geotransform", tuple(found.to_gdal()), tuple(expected))
+
+
+def _read_all(dataset: Any, image: CogImage, number: int) -> int:
+    """Decode every block of a level, a row of blocks at a time; return the checksum of all."""
+    value = 0
+    for first in range(0, dataset.height, image.block):
+        rows = min(image.block, dataset.height - first)
+        window = RasterioWindow(0, first, dataset.width, rows)
+        try:
+            pixels = dataset.read(window=window)
+            mask = dataset.read_masks(1, window=window) if image.has_mask else None
+        except RasterioError as error:
+            raise VerificationFailed(
+                f"a block of level {number} in rows {first} to {first + rows - 1} does not decode",
+                _REMEDY,
+            ) from error
+        value = checksum((pixels, mask), value)
+    return value
