@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -174,6 +175,31 @@ def test_sessions_that_the_server_ended_are_not_handed_out_again(
     with psycopg.connect(address, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     assert value(database, b"SELECT 1") == 1
+
+
+def test_the_kill_of_the_embedded_postmaster_costs_the_open_transaction_and_no_data(
+    database: Database,
+) -> None:
+    database.run(lambda conn: conn.execute("CREATE TABLE kept AS SELECT 7 AS n"))
+    calls = []
+
+    def work(conn: Connection) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(postmaster(conn), signal.SIGKILL)
+        conn.execute("INSERT INTO kept VALUES (8)")
+        return len(calls)
+
+    # The session that the kill cuts off may take one statement more before it notices.
+    assert database.run(work, repeatable=True) <= 2
+    assert value(database, b"SELECT min(n) FROM cogmill.kept") == 7
+    assert value(database, b"SELECT count(*) FROM cogmill.kept") in (2, 3)
+
+
+def postmaster(conn: Connection) -> int:
+    row = conn.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+    assert row is not None
+    return int(row[0].split()[0])
 
 
 def test_when_all_connections_are_busy_the_caller_hears_it_within_its_patience(

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from cogmill.core_machine.state import embedded, keeper
+from cogmill.core_machine.state import configuration, embedded, keeper
 from cogmill.core_machine.state.embedded import EmbeddedServer
 from cogmill.core_machine.state.places import Places
 from cogmill.errors import DatabaseUnavailable
@@ -333,7 +333,13 @@ def test_a_kill_in_the_middle_of_initdb_heals(hold: Hold, area: Path) -> None:
 
 def test_a_long_home_with_a_space_and_a_comma_works(hold: Hold, area: Path) -> None:
     home = area / "a folder, and more" / ("deep" * 30) / "home of jobs"
-    assert hold(home).query("SELECT current_setting('listen_addresses')") == ""
+    holder = hold(home)
+    assert holder.query("SELECT current_setting('listen_addresses')") == ""
+    socket_folder = Path(str(psycopg.conninfo.conninfo_to_dict(holder.conninfo)["host"]))
+    assert socket_folder.stat().st_mode & 0o777 == 0o700
+    holder.close()
+    assert gone(holder.folder)
+    assert not socket_folder.exists()
 
 
 def test_text_is_utf8_whatever_the_locale_of_the_caller(hold: Hold) -> None:
@@ -412,6 +418,20 @@ def test_a_server_whose_socket_was_swept_away_is_started_again(
             assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_server_that_stays_silent_is_an_error_in_a_bounded_time(
+    server: EmbeddedServer, open_folder: Path
+) -> None:
+    hasty = EmbeddedServer(server.places.home, root_home=open_folder / "root", patience_seconds=0.5)
+    with server.lease():
+        postmaster = int((server.places.data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)
+        try:
+            with pytest.raises(DatabaseUnavailable, match=r"is silent after 0\.5 s"):
+                hasty.lease()
+        finally:
+            os.kill(postmaster, signal.SIGCONT)
+
+
 def test_a_disk_without_room_is_named_in_a_sentence(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,7 +477,7 @@ def test_a_socket_folder_that_others_may_enter_is_refused(server: EmbeddedServer
 def test_a_configuration_that_does_not_start_is_told_in_the_server_s_own_words(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(embedded._SETTINGS, "shared_buffers", "1B")
+    monkeypatch.setitem(configuration.SETTINGS, "shared_buffers", "1B")
     with pytest.raises(DatabaseUnavailable, match=r"FATAL.*shared_buffers") as caught:
         server.lease()
     assert "server.log" in caught.value.remedy

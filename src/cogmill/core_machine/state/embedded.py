@@ -26,6 +26,7 @@ from typing import Self
 from psycopg import pq
 
 from cogmill.core_machine.state import binaries, keeper
+from cogmill.core_machine.state.configuration import SETTINGS
 from cogmill.core_machine.state.places import ELSEWHERE, ROOT_HOME, Places, ServerUser, machine
 from cogmill.errors import DatabaseUnavailable
 
@@ -37,37 +38,6 @@ _FULL = "No space left on device"
 # whoever happened to start it.
 _DETACH = '"$@" </dev/null >&2 & echo $!'
 _ENVIRONMENT = {"LANG": "C", "LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
-
-_SETTINGS = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-    "max_connections": "100",
-    "shared_buffers": "64MB",
-    "huge_pages": "off",
-    # Processes and memory that a queue on a small machine does not need.
-    "io_method": "sync",
-    "max_logical_replication_workers": "0",
-    "max_parallel_workers_per_gather": "0",
-    "max_parallel_maintenance_workers": "0",
-    "jit": "off",
-    # Durable: a job that was answered survives the power cut.
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "wal_compression": "on",
-    "min_wal_size": "32MB",
-    "max_wal_size": "256MB",
-    # Queue tables turn over fast and stay small.
-    "autovacuum_naptime": "15s",
-    "autovacuum_max_workers": "2",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "log_line_prefix": "%m [%p] ",
-    "log_checkpoints": "off",
-    "log_parameter_max_length_on_error": "0",
-}
 
 
 class Lease:
@@ -237,8 +207,10 @@ class EmbeddedServer:
         with self._opened(keeper.KEEPER_LOCK) as keeper_lock:
             if not keeper.try_lock(keeper_lock):
                 return
-            script = [sys.executable, "-I", "-S", keeper.__file__, str(self.places.folder)]
-            self._detach([*script, str(keeper_lock), str(self._linger_seconds)], keeper_lock, None)
+            places = self.places
+            script = [sys.executable, "-I", "-S", keeper.__file__, str(places.folder)]
+            script += [str(places.socket_folder), str(keeper_lock), str(self._linger_seconds)]
+            self._detach(script, keeper_lock, None)
 
     def _ensure_server(self) -> None:
         """Look, and do what the look asks for, until the server accepts connections."""
@@ -260,7 +232,9 @@ class EmbeddedServer:
             time.sleep(0.02)
 
     def _ping(self) -> pq.Ping:
-        return pq.Ping(pq.PGconn.ping(self.places.conninfo(connect_timeout=5).encode()))
+        # A frozen server takes the connection and never answers; libpq waits two seconds at least.
+        seconds = max(2, min(5, int(self._patience_seconds)))
+        return pq.Ping(pq.PGconn.ping(self.places.conninfo(connect_timeout=seconds).encode()))
 
     def _look_at_living_server(self, server_lock: int, waited: float) -> None:
         """Judge a server that lives and does not answer: it starts, ends, or cannot be reached."""
@@ -288,7 +262,7 @@ class EmbeddedServer:
         keeper.trim_log(places.folder)
         log_start = places.log.stat().st_size if places.log.exists() else 0
         directories = '"{}"'.format(str(places.socket_folder).replace('"', '""'))
-        settings = {**_SETTINGS, "unix_socket_directories": directories}
+        settings = {**SETTINGS, "unix_socket_directories": directories}
         command = [str(installation / "bin" / "postgres"), "-D", str(places.data)]
         command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         os.ftruncate(server_lock, 0)
@@ -404,7 +378,7 @@ class EmbeddedServer:
 
     def _too_slow(self, answer: pq.Ping) -> DatabaseUnavailable:
         recovering = "is still recovering from a crash" if answer == pq.Ping.REJECT else "is silent"
-        patience = f"after {self._patience_seconds:.0f} s"
+        patience = f"after {self._patience_seconds:g} s"
         message = f"the embedded PostgreSQL in {self.places.folder} {recovering} {patience}"
         return DatabaseUnavailable(message, f"try again later, or see {self.places.log}")
 

@@ -149,7 +149,7 @@ def trim_log(folder: Path) -> None:
             os.truncate(log, 0)
 
 
-def keep(folder: Path, keeper_lock: int, linger_seconds: float) -> None:
+def keep(folder: Path, socket_folder: Path, keeper_lock: int, linger_seconds: float) -> None:
     """Wait for the last user to go, linger, stop the server, let go.
 
     Every file is opened first, so the server is stopped even when its folder was deleted meanwhile.
@@ -165,14 +165,17 @@ def keep(folder: Path, keeper_lock: int, linger_seconds: float) -> None:
             break
         fcntl.flock(life, fcntl.LOCK_UN)
     stop_server(server, folder / DATA)
+    # The next start makes it anew; one under /tmp would stay for good after the home is deleted.
+    with contextlib.suppress(OSError):
+        socket_folder.rmdir()
     # In this order: whoever gets in next has to find that there is no keeper any more.
     for descriptor in (server, keeper_lock, lease, life):
         os.close(descriptor)
 
 
 def main(arguments: list[str]) -> None:
-    """Run the keeper: folder, descriptor of the locked ``keeper.lock``, seconds to linger."""
-    folder = Path(arguments[0])
+    """Run the keeper: folder, that of the socket, descriptor of its lock, seconds to linger."""
+    folder, socket_folder = Path(arguments[0]), Path(arguments[1])
     for ignored in (signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
 
@@ -181,7 +184,7 @@ def main(arguments: list[str]) -> None:
 
     signal.signal(signal.SIGALRM, look_at_log)
     signal.setitimer(signal.ITIMER_REAL, _LOG_LOOK_SECONDS, _LOG_LOOK_SECONDS)
-    keep(folder, int(arguments[1]), float(arguments[2]))
+    keep(folder, socket_folder, int(arguments[2]), float(arguments[3]))
 
 
 if __name__ == "__main__":
