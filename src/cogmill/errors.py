@@ -73,7 +73,7 @@ class VerificationFailed(PermanentError):
 
 
 class SourceWindowTooSmall(CogmillError):
-    """GDAL asked for source pixels beyond the held window. The caller widens the window and counts."""
+    """GDAL asked for source pixels beyond the held window. The caller widens it and counts."""
 
     code = "source-window-too-small"
 
@@ -85,7 +85,7 @@ class StorageUnavailable(TransientError):
 
 
 class DatabaseUnavailable(TransientError):
-    """PostgreSQL does not answer. Check ``COGMILL_DATABASE_URL``, or the folder of the embedded one."""
+    """PostgreSQL does not answer. Check ``COGMILL_DATABASE_URL``, or the embedded one's folder."""
 
     code = "database-unavailable"
 

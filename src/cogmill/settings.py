@@ -12,7 +12,16 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -51,14 +60,14 @@ Secret = Annotated[
 ]
 
 
-class Pace(BaseSettings):
+class Pace(BaseModel):
     """How often a worker beats and looks, in seconds (design: section 3).
 
     A worker is suspected after `suspect` without a beat and dead one beat later; after `lease`
     without an answer from the database it kills its children itself.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     beat: float = Field(default=5.0, gt=0)
     suspect: float = Field(default=20.0, gt=0)
@@ -67,7 +76,7 @@ class Pace(BaseSettings):
     grace: float = Field(default=10.0, ge=0)
 
 
-FAST = {"beat": 1.0, "suspect": 4.0, "lease": 6.0, "look": 1.0, "grace": 2.0}
+_FAST = Pace(beat=1.0, suspect=4.0, lease=6.0, look=1.0, grace=2.0)
 """One machine: nobody needs patience for a network."""
 
 
@@ -150,7 +159,7 @@ class Settings(BaseSettings):
             ) from None
 
     def for_child(self) -> dict[str, JsonValue]:
-        """Return the values that a child gets on its pipe; the database's address is not among them."""
+        """Return the values that a child gets on its pipe; the database's address stays here."""
         values: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"database_url"})
         return values
 
@@ -159,4 +168,4 @@ class Settings(BaseSettings):
         """The intervals in force."""
         if self.pace is not None:
             return self.pace
-        return Pace(**FAST) if self.database_url is None else Pace()
+        return _FAST if self.database_url is None else Pace()

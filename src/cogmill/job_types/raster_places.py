@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from cogmill.core_machine.contracts import Previous
+from cogmill.core_machine.contracts import JobView, Previous
 from cogmill.errors import Refused
 from cogmill.job_types.raster_stages import Outputs
 from cogmill.job_types.tools import Tools
 from cogmill.storage.location import Location
-from cogmill.storage.staging import AREA_PREFIX, StagedObject
+from cogmill.storage.staging import StagedObject, staging_area
 
 if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog import Inputs
@@ -22,17 +22,22 @@ RECORD = "publishing.json"
 """Written in the area before the first commit into the destination: what publish will make."""
 
 
-def beside(destination: Location, job_id: str) -> Location:
-    """Return the area where the job's final objects are staged, on the destination's file system."""
-    folder = destination if destination.is_collection else destination.parent
-    return folder.join(f"{AREA_PREFIX}{job_id[:16]}/")
+def destination(job: JobView) -> Location:
+    """Return where the job's result goes."""
+    return Location.parse(str(job.inputs["destination"]))
 
 
-def intermediates(destination: Location, job_id: str, tools: Tools) -> Location:
+def beside(target: Location, job_id: str) -> Location:
+    """Return the area where the job's final objects are staged, beside their final names."""
+    folder = target if target.is_collection else target.parent
+    return staging_area(folder, job_id[:16])
+
+
+def intermediates(target: Location, job_id: str, tools: Tools) -> Location:
     """Return the area where the job's intermediates lie."""
     if tools.staging is None:
-        return beside(destination, job_id)
-    return Location.parse(tools.staging).as_collection().join(f"{AREA_PREFIX}{job_id[:16]}/")
+        return beside(target, job_id)
+    return staging_area(Location.parse(tools.staging).as_collection(), job_id[:16])
 
 
 def write_record(area: Location, staged: Iterable[StagedObject], tools: Tools) -> None:
@@ -47,7 +52,8 @@ def read_record(area: Location, tools: Tools) -> list[StagedObject]:
     location = area.join(RECORD)
     if tools.storage.info(location) is None:
         return []
-    return [StagedObject.model_validate(entry) for entry in json.loads(tools.storage.read(location))]
+    entries = json.loads(tools.storage.read(location))
+    return [StagedObject.model_validate(entry) for entry in entries]
 
 
 def check_destination(
@@ -61,18 +67,18 @@ def check_destination(
         It holds the source, or foreign files, or is not writable.
     """
     storage = tools.storage
-    destination = storage.resolve_destination(Location.parse(inputs.destination))
-    real_source, real_destination = storage.canonical(source), storage.canonical(destination)
+    target = storage.resolve_destination(Location.parse(inputs.destination))
+    real_source, real_destination = storage.canonical(source), storage.canonical(target)
     if real_source == real_destination or real_destination.contains(real_source):
         raise Refused(
-            f"the source {source} lies in the destination {destination}",
+            f"the source {source} lies in the destination {target}",
             "write somewhere else",
         )
-    storage.check_writable(destination)
+    storage.check_writable(target)
     if inputs.overwrite:
         return
-    ours = _ours(destination, previous, tools)
-    for found in _present(destination, tools):
+    ours = _ours(target, previous, tools)
+    for found in _present(target, tools):
         if ours.get(str(found[0])) != found[1]:
             raise Refused(
                 f"the destination holds {found[0]}, which this job did not write",
@@ -80,14 +86,14 @@ def check_destination(
             )
 
 
-def _present(destination: Location, tools: Tools) -> Iterable[tuple[Location, int]]:
-    if destination.is_collection:
-        return ((info.location, info.size) for info in tools.storage.list(destination))
-    info = tools.storage.info(destination)
+def _present(target: Location, tools: Tools) -> Iterable[tuple[Location, int]]:
+    if target.is_collection:
+        return ((info.location, info.size) for info in tools.storage.list(target))
+    info = tools.storage.info(target)
     return () if info is None else ((info.location, info.size),)
 
 
-def _ours(destination: Location, previous: Previous | None, tools: Tools) -> dict[str, int]:
+def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[str, int]:
     """Return what earlier generations of this lineage wrote, by location, with sizes."""
     if previous is None:
         return {}
@@ -95,6 +101,6 @@ def _ours(destination: Location, previous: Previous | None, tools: Tools) -> dic
     if previous.outputs is not None:
         files = Outputs.model_validate(previous.outputs).files
         ours = {file.location: file.size for file in files}
-    for staged in read_record(beside(destination, previous.job_id), tools):
+    for staged in read_record(beside(target, previous.job_id), tools):
         ours[str(staged.final)] = staged.size
     return ours

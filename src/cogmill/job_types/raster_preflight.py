@@ -22,7 +22,6 @@ from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.structure import Structure, inspect
 from cogmill.storage.location import FILE, Location
 from cogmill.storage.store import RangeReader
-from cogmill.telemetry import event
 
 if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog import Inputs
@@ -78,15 +77,10 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
             raster_places.check_destination(inputs, source, previous, tools)
         plan = planning.plan(structure, _options(inputs, tools), _stem(inputs, source))
     contributing = _contributing(source, structure, tools)
-    summary = explain.summary(plan)
-    event(
-        "planned", source=str(source), structure=summary["structure"], strategy=plan.strategy,
-        output_tiles=len(plan.tiles), pieces=len(plan.pieces),
-    )  # fmt: skip
     prepared = Prepared(
         plan=plan,
         contributing=contributing,
-        summary=summary,
+        summary=explain.summary(plan),
         explained=tuple(explain.explain(plan)),
     )
     local = source.scheme == FILE or Location.parse(inputs.destination or "/").scheme == FILE
@@ -98,7 +92,7 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         reach=tools.host if local else "any",
         owns=inputs.destination or None,
         plan_memory=min(PLAN_MEMORY, tools.child_memory),
-        summary=summary,
+        event=explain.event(plan),
     )
 
 
@@ -179,17 +173,3 @@ def _options(inputs: Inputs, tools: Tools) -> PlanOptions:
 def _stem(inputs: Inputs, source: Location) -> str:
     destination = Location.parse(inputs.destination) if inputs.destination else source
     return destination.stem if destination.is_one_cog else source.stem
-
-
-def needs_upper_levels(job: JobView, plan: RasterPlan) -> bool:
-    """Whether the result is one COG whose overviews go beyond those of its tiles."""
-    from cogmill.raster.overviews import overview_count
-
-    one = Location.parse(str(job.inputs["destination"])).is_one_cog
-    grid, block = plan.target_grid, plan.options.block
-    return one and overview_count(grid.width, grid.height, block) > planning.TILE_LEVELS
-
-
-def upper_memory(plan: RasterPlan) -> int:
-    """Return the bytes that the upper levels need: two block rows a level, streamed."""
-    return planning.upper_memory(plan)

@@ -73,7 +73,7 @@ class TileResult(_Value):
     staged : dict or None
         A `storage.staging.StagedObject` as JSON.
     index : dict or None
-        A `raster.cog.TileIndex` as JSON: where its blocks lie.
+        A `raster.encoded.EncodedTile` as JSON: where its blocks lie.
     """
 
     row: int
@@ -88,10 +88,10 @@ class NoParams(_Value):
 
 
 class OverviewsResult(_Value):
-    """The encoded upper levels, as one intermediate object with its index."""
+    """The encoded upper levels: an intermediate object, and a `raster.encoded.EncodedBlocks`."""
 
     staged: dict[str, JsonValue]
-    levels: list[dict[str, JsonValue]]
+    blocks: dict[str, JsonValue]
 
 
 class OutputFile(_Value):
@@ -220,19 +220,20 @@ class TilesStage(StageType[Tools]):
 
 
 class OverviewsStage(StageType[Tools]):
-    """The upper levels of one COG; plans nothing for a mosaic or where there are none."""
+    """The upper levels of one COG; plans nothing for a mosaic."""
 
     name: ClassVar[str] = "overviews"
     task = OverviewsTask()
 
     def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
         """One task that streams; the tiles' indexes are shared."""
-        from cogmill.job_types.raster_preflight import needs_upper_levels, plan_of, upper_memory
+        from cogmill.job_types.raster_places import destination
+        from cogmill.job_types.raster_preflight import plan_of
+        from cogmill.raster.planning import upper_memory
 
-        plan = plan_of(job)
-        if not needs_upper_levels(job, plan):
+        if destination(job).is_collection:
             return StagePlan(tasks=())
-        needs = Requirements(memory=upper_memory(plan), seconds=PUBLISH_SECONDS)
+        needs = Requirements(memory=upper_memory(plan_of(job)), seconds=PUBLISH_SECONDS)
         return StagePlan(
             shared={"tiles": [row.result for row in earlier.of("tiles")]},
             tasks=(PlannedTask(key="upper levels", params={}, requires=needs),),

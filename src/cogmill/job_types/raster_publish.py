@@ -1,0 +1,230 @@
+"""Publishing: the second step of every write, what names the result last; and its undoing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, ResultGrid
+from cogmill.catalogue.mosaic import (
+    GEOJSON_NAME,
+    VRT_NAME,
+    Footprint,
+    Mosaic,
+    MosaicBand,
+    MosaicTile,
+    geojson,
+    vrt,
+)
+from cogmill.core_machine.contracts import JobView
+from cogmill.job_types import raster_places
+from cogmill.job_types.raster_preflight import plan_of
+from cogmill.job_types.raster_stages import (
+    Counted,
+    OutputFile,
+    Outputs,
+    OverviewsResult,
+    TileResult,
+)
+from cogmill.job_types.raster_tasks import mosaic, rows_of
+from cogmill.job_types.tools import Tools
+from cogmill.raster import gdal
+from cogmill.raster.encode import TILE_OVERVIEWS
+from cogmill.raster.encoded import EncodedBlocks
+from cogmill.raster.footprints import outline
+from cogmill.raster.grid import Window
+from cogmill.raster.one_cog import one_cog
+from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.verify import verify_header
+from cogmill.storage.location import Location
+from cogmill.storage.staging import StagedObject, Tally
+
+
+def publish(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
+    """Make the result visible; see `PublishTask`."""
+    target = raster_places.destination(job)
+    plan = plan_of(job)
+    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    with gdal.environment(tools.gdal_cache):
+        if target.is_collection:
+            staged = _publish_mosaic(job, plan, tiles, tools)
+        else:
+            staged = [_publish_one_cog(job, plan, shared, tools)]
+    main = target.join(VRT_NAME) if target.is_collection else target
+    return Outputs(
+        main=str(main),
+        files=tuple(
+            OutputFile(location=str(entry.final), size=entry.size, sha256=entry.sha256)
+            for entry in staged
+        ),
+        empty_tiles=sum(tile.staged is None for tile in tiles),
+        counted=sum((tile.counted for tile in tiles), start=Counted()),
+        pieces_counted=Counted.model_validate(
+            shared["pieces_counted"] if isinstance(shared, dict) else {}
+        ),
+    )
+
+
+def intact(outputs: Outputs, tools: Tools) -> bool:
+    """Whether every output is there with its recorded size."""
+    for file in outputs.files:
+        info = tools.storage.info(Location.parse(file.location))
+        if info is None or info.size != file.size:
+            return False
+    return True
+
+
+def clean(job: JobView, successful: bool, tools: Tools) -> None:
+    """Remove the staging areas; after a failure, withdraw what a cut-off publish had made."""
+    target = raster_places.destination(job)
+    area = raster_places.beside(target, job.id)
+    if not successful:
+        for staged in reversed(raster_places.read_record(area, tools)):
+            tools.storage.abort(staged)
+            if _holds(staged, tools):
+                tools.storage.delete(staged.final)
+    tools.storage.delete_prefix(raster_places.intermediates(target, job.id, tools))
+    tools.storage.delete_prefix(area)
+
+
+def _holds(staged: StagedObject, tools: Tools) -> bool:
+    """Whether the final name holds the very bytes that this job wrote."""
+    info = tools.storage.info(staged.final)
+    if info is None or info.size != staged.size:
+        return False
+    tally = Tally()
+    with tools.storage.open(staged.final) as reader:
+        for first in range(0, staged.size, _CHUNK):
+            length = min(_CHUNK, staged.size - first)
+            tally.add(reader.read_ranges([(first, length)])[0])
+    return tally.matches(staged)
+
+
+def _publish_mosaic(
+    job: JobView, plan: RasterPlan, tiles: list[TileResult], tools: Tools
+) -> list[StagedObject]:
+    target = raster_places.destination(job)
+    area = raster_places.beside(target, job.id)
+    written = {
+        (tile.row, tile.col): StagedObject.model_validate(tile.staged)
+        for tile in tiles
+        if tile.staged is not None
+    }
+
+    def stage(name: str, data: bytes) -> StagedObject:
+        return tools.storage.stage(target.join(name), [data], area)
+
+    windows = {
+        staged.final.name: plan.tile(*place).window for place, staged in written.items()
+    }
+    indexes = _indexes(plan, windows, stage)
+    manifest = Manifest(
+        kind="mosaic",
+        grid=_grid(plan),
+        tile_size=plan.tile_size,
+        files=(
+            *(_entry(staged, windows[staged.final.name]) for staged in written.values()),
+            *(_entry(staged, None) for staged in indexes),
+        ),
+        empty_tiles=len(tiles) - len(written),
+    )
+    everything = [*written.values(), stage(MANIFEST_NAME, manifest.to_bytes()), *indexes]
+    raster_places.write_record(area, everything, tools)
+    # While tiles change, nothing may name them: an older result is withdrawn first.
+    for index in reversed(everything[len(written) :]):
+        tools.storage.delete(index.final)
+    for place, staged in written.items():
+        tools.storage.commit(staged)
+        path = tools.storage.gdal_address(staged.final).path
+        if path is not None:
+            verify_header(path, plan.tile_image(plan.tile(*place)), TILE_OVERVIEWS)
+    for staged in everything[len(written) :]:
+        tools.storage.commit(staged)
+    return sorted(everything, key=lambda staged: str(staged.final))
+
+
+def _publish_one_cog(
+    job: JobView, plan: RasterPlan, shared: JsonValue, tools: Tools
+) -> StagedObject:
+    target = raster_places.destination(job)
+    area = raster_places.beside(target, job.id)
+    (row,) = rows_of(shared, "overviews")
+    overviews = OverviewsResult.model_validate(row)
+    upper = StagedObject.model_validate(overviews.staged)
+    with mosaic(plan, shared, tools) as tiles, tools.storage.open(upper.final) as reader:
+        cog = one_cog(
+            tiles,
+            EncodedBlocks.model_validate(overviews.blocks),
+            lambda offset, length: reader.read_ranges([(offset, length)])[0],
+        )
+        staged = tools.storage.stage(target, cog.chunks(), area)
+    raster_places.write_record(area, [staged], tools)
+    tools.storage.commit(staged)
+    path = tools.storage.gdal_address(target).path
+    if path is not None:
+        verify_header(path, plan.image, len(cog.levels) - 1)
+    return staged
+
+
+def _indexes(
+    plan: RasterPlan, windows: dict[str, Window], stage: Callable[[str, bytes], StagedObject]
+) -> list[StagedObject]:
+    image = plan.image
+    bands = tuple(
+        MosaicBand(
+            dtype=image.dtype,
+            color_interpretation=image.color_interpretation[band]
+            if image.color_interpretation
+            else "undefined",
+            nodata=image.nodata_value,
+            scale=image.scales[band] if image.scales else 1.0,
+            offset=image.offsets[band] if image.offsets else 0.0,
+            unit=(image.units[band] or "") if image.units else "",
+            description=(image.descriptions[band] or "") if image.descriptions else "",
+        )
+        for band in range(image.bands)
+    )
+    index = Mosaic(
+        grid=_grid(plan),
+        bands=bands,
+        tiles=tuple(
+            MosaicTile(name=name, window=_corners(window)) for name, window in windows.items()
+        ),
+        block=image.block,
+        overview_factors=tuple(2**level for level in range(1, TILE_OVERVIEWS + 1)),
+        has_mask=image.has_mask,
+        palette=image.palette,
+        tags={**image.tags, "AREA_OR_POINT": image.area_or_point},
+    )
+    staged = [stage(VRT_NAME, vrt(index))]
+    if plan.target_grid.crs:
+        footprints = [
+            Footprint(name=name, outline=outline(plan.target_grid, window))
+            for name, window in windows.items()
+        ]
+        staged.append(stage(GEOJSON_NAME, geojson(footprints)))
+    return staged
+
+
+def _grid(plan: RasterPlan) -> ResultGrid:
+    grid = plan.target_grid
+    return ResultGrid(
+        crs=grid.crs or None, transform=grid.transform, width=grid.width, height=grid.height
+    )
+
+
+def _entry(staged: StagedObject, window: Window | None) -> ManifestFile:
+    return ManifestFile(
+        name=staged.final.name,
+        size=staged.size,
+        sha256=staged.sha256,
+        window=None if window is None else _corners(window),
+    )
+
+
+def _corners(window: Window) -> tuple[int, int, int, int]:
+    return window.col_off, window.row_off, window.width, window.height
+
+
+_CHUNK = 8 << 20
