@@ -51,22 +51,75 @@ def verify(
     VerificationFailed
         With what is not as it was meant.
     """
+    verify_header(file, image, overviews)
     with _opened(file) as (path, options):
+        for number in range(overviews + 1):
+            with _level(path, options, number) as dataset:
+                found = _read_all(dataset, image, number)
+            if checksums is not None and found != checksums[number]:
+                raise VerificationFailed(
+                    f"the pixels of level {number} are not those that were encoded", _REMEDY
+                )
+
+
+def verify_header(file: bytes | str, image: CogImage, overviews: int) -> None:
+    """Compare what a COG says of itself with what was meant; no block is read.
+
+    Parameters
+    ----------
+    file, image, overviews
+        As in `verify`.
+
+    Raises
+    ------
+    VerificationFailed
+        With what is not as it was meant.
+    """
+    grid = image.grid
+    with _opened(file) as (path, options):
+        with _level(path, options, 0) as dataset:
+            _check_description(dataset, image, overviews)
+        for number, size in enumerate(level_sizes(grid.width, grid.height, overviews)):
+            with _level(path, options, number) as dataset:
+                _same(f"the size of level {number}", (dataset.width, dataset.height), size)
+
+
+@contextmanager
+def _level(path: str, options: dict[str, Any], number: int) -> Iterator[Any]:
+    chosen = {} if number == 0 else {"overview_level": number - 1}
+    try:
+        dataset = rasterio.open(path, **options, **chosen)
+    except RasterioError as error:
+        raise VerificationFailed(f"GDAL cannot open the file: {error}", _REMEDY) from error
+    with dataset:
+        yield dataset
+
+
+def verify_header(path: str, image: CogImage, overviews: int) -> None:
+    """Open a committed COG with GDAL and compare what it says of itself with what was meant.
+
+    No block is read: their bytes were proved before they were staged, and again by checksum.
+
+    Parameters
+    ----------
+    path : str
+        As GDAL takes it.
+    image : CogImage
+        What the file is of.
+    overviews : int
+        How many it has.
+
+    Raises
+    ------
+    VerificationFailed
+        With what is not as it was meant.
+    """
+    with _opened(path) as (name, options):
         try:
-            with rasterio.open(path, **options) as dataset:
+            with rasterio.open(name, **options) as dataset:
                 _check_description(dataset, image, overviews)
-            sizes = level_sizes(image.grid.width, image.grid.height, overviews)
-            for number, size in enumerate(sizes):
-                level = {} if number == 0 else {"overview_level": number - 1}
-                with rasterio.open(path, **options, **level) as dataset:
-                    _same(f"the size of level {number}", (dataset.width, dataset.height), size)
-                    found = _read_all(dataset, image, number)
-                if checksums is not None and found != checksums[number]:
-                    raise VerificationFailed(
-                        f"the pixels of level {number} are not those that were encoded", _REMEDY
-                    )
         except RasterioError as error:
-            raise VerificationFailed(f"GDAL cannot open the file: {error}", _REMEDY) from error
+            raise VerificationFailed(f"GDAL cannot open {path}: {error}", _REMEDY) from error
 
 
 @contextmanager
