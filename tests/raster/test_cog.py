@@ -1,0 +1,489 @@
+"""Encoded tiles and the one COG made of them: other readers see the pixels that went in."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import tifffile
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterioWindow
+from rio_cogeo.cogeo import cog_validate
+
+from cogmill.errors import PermanentError, Refused
+from cogmill.raster.codecs import Samples, profile
+from cogmill.raster.cog import EncodedLevel, header
+from cogmill.raster.cog_image import CogImage
+from cogmill.raster.encode import EncodedFile, Rows, encode_memory, encode_tile
+from cogmill.raster.encoded import EncodedBlocks, EncodedTile
+from cogmill.raster.grid import Grid
+from cogmill.raster.one_cog import Mosaic, UpperLevels, one_cog
+from cogmill.raster.overviews import Method
+from cogmill.raster.verify import verify
+
+Array = npt.NDArray[Any]
+BLOCK = 64
+TILE = 512
+UTM = (500000.0, 10.1, 0.0, 6000000.0, 0.0, -10.1)
+
+
+class Case(NamedTuple):
+    """One kind of image."""
+
+    bands: int = 1
+    dtype: str = "uint8"
+    profile: str = "deflate"
+    validity: str = "none"
+    interleave: Literal["pixel", "band"] = "pixel"
+    method: Method = "average"
+
+
+CASES = [
+    Case(),
+    Case(3, "uint8", "deflate", "mask"),
+    Case(4, "uint8", "deflate", "alpha"),
+    Case(2, "uint16", "lzw", "alpha"),  # GDAL knows alpha in unsigned samples alone.
+    Case(1, "float32", "zstd", "nodata"),
+    Case(3, "uint16", "lzw", "nodata"),
+    Case(6, "int16", "deflate", "nodata", "band"),
+    Case(6, "uint8", "zstd", "mask", "band"),
+    Case(5, "float32", "deflate", "nan", "band"),
+    Case(4, "uint16", "raw", "none"),
+    Case(1, "uint8", "deflate", "palette", method="nearest"),
+    Case(1, "int16", "zstd", "mask", method="mode"),
+    Case(2, "complex64", "deflate", "none", method="nearest"),
+    Case(1, "int8", "deflate", "nodata"),
+    Case(1, "float64", "deflate", "nan"),
+]
+COLORS = {1: ("gray",), 2: ("gray", "undefined"), 3: ("red", "green", "blue")}
+
+
+def image_of(case: Case, width: int, height: int) -> CogImage:
+    nodata = {"nodata": 7.0, "nan": float("nan")}.get(case.validity)
+    colors = COLORS.get(case.bands, ())
+    if case.validity == "alpha":
+        colors = (*COLORS[case.bands - 1], "alpha")
+    codec = profile(
+        case.profile,
+        Samples(
+            dtype=case.dtype,
+            per_block=1 if case.interleave == "band" else case.bands,
+            classes=case.validity == "palette",
+        ),
+        BLOCK,
+    )
+    return CogImage(
+        grid=Grid(crs="EPSG:32630", transform=UTM, width=width, height=height),
+        bands=case.bands,
+        codec=codec,
+        interleave=case.interleave,
+        nodata=None if nodata is None else (nodata,) * case.bands,
+        has_mask=case.validity == "mask",
+        color_interpretation=("palette",) if case.validity == "palette" else colors,
+        palette=tuple((i, 2 * i, 255 - i, 255) for i in range(100))
+        if case.validity == "palette"
+        else None,
+        tags={"KEEP": "me", "STATISTICS_MEAN": "3", "TIFFTAG_SOFTWARE": "x"},
+    )
+
+
+def scene(image: CogImage, seed: int = 1) -> Rows:
+    """Return pixels with relief and noise, and holes where the image can say so."""
+    grid = image.grid
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[: grid.height, : grid.width]
+    relief = 60 + 40 * np.sin(x / 37) * np.cos(y / 23)
+    pixels = relief + random.integers(0, 9, (image.bands, grid.height, grid.width))
+    pixels = pixels.astype(image.dtype)
+    holes = (np.hypot(y - 40, x - 60) < 50) | (random.random(y.shape) < 0.01)
+    if image.has_mask:
+        return pixels, ~holes
+    if image.nodata_value is not None:
+        pixels[:, holes] = image.nodata_value
+        pixels[0, (y // 9 + x // 7) % 11 == 0] = image.nodata_value
+    elif image.alpha is not None:
+        pixels[:, holes] = 0
+    return pixels, None
+
+
+def pushed(rows: Rows, step: int = BLOCK) -> Iterator[Rows]:
+    pixels, mask = rows
+    for first in range(0, pixels.shape[1], step):
+        part = slice(first, first + step)
+        yield pixels[:, part], None if mask is None else mask[part]
+
+
+def levels_of(image: CogImage, rows: Rows, method: Method, count: int) -> list[Rows]:
+    levels = [rows]
+    for _ in range(count):
+        levels.append(image.reduction(method).halve(*levels[-1]))
+    return levels
+
+
+def assert_gdal_reads(file: bytes, image: CogImage, levels: list[Rows]) -> None:
+    with MemoryFile(file) as memory:
+        for number, (pixels, mask) in enumerate(levels):
+            level = {} if number == 0 else {"overview_level": number - 1}
+            with memory.open(**level) as dataset:
+                np.testing.assert_array_equal(dataset.read(), pixels)
+                assert dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT", "COG") == "COG"
+                if mask is not None:
+                    np.testing.assert_array_equal(dataset.read_masks(1) != 0, mask)
+
+
+def assert_tifffile_reads(file: bytes, image: CogImage, levels: list[Rows]) -> None:
+    with tifffile.TiffFile(io.BytesIO(file)) as tiff:
+        step = 2 if image.has_mask else 1
+        assert len(tiff.pages) == step * len(levels)
+        for number, (pixels, mask) in enumerate(levels):
+            found = tiff.pages[number * step].asarray()
+            if image.planes == 1 and image.bands > 1:
+                found = np.moveaxis(found, -1, 0)
+            np.testing.assert_array_equal(found.reshape(pixels.shape), pixels)
+            if mask is not None:
+                page = tiff.pages[number * step + 1]
+                np.testing.assert_array_equal(page.asarray().reshape(mask.shape) != 0, mask)
+
+
+def assert_valid_cog(path: Path, file: bytes) -> None:
+    path.write_bytes(file)
+    valid, errors, warnings = cog_validate(str(path), strict=True, quiet=True)
+    assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(path) as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+@pytest.mark.parametrize("size", [(200, 137), (64, 64)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_gdal_and_tifffile_read_every_level_of_an_encoded_tile(
+    tmp_path: Path, case: Case, size: tuple[int, int]
+) -> None:
+    image = image_of(case, *size)
+    rows = scene(image)
+    encoded = encode_tile(image, pushed(rows), case.method)
+    levels = levels_of(image, rows, case.method, 3)
+    assert_gdal_reads(encoded.data, image, levels)
+    assert_tifffile_reads(encoded.data, image, levels)
+    assert_valid_cog(tmp_path / "a.tif", encoded.data)
+    verify(encoded.data, image, 3, encoded.tile.checksums)
+    assert len(encoded.data) == encoded.tile.size
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        tags = dataset.tags()
+        assert tags == {"KEEP": "me", "AREA_OR_POINT": "Area"}
+        assert encoded.tile.valid_pixels == count_valid(dataset)
+        if image.color_interpretation:
+            names = tuple(color.name for color in dataset.colorinterp)
+            assert names == image.color_interpretation
+
+
+def count_valid(dataset: Any) -> int:
+    """Return the pixels that GDAL finds valid in any band."""
+    colors = [band for band in dataset.indexes if dataset.colorinterp[band - 1].name != "alpha"]
+    return int(np.count_nonzero(dataset.read_masks(colors).any(axis=0)))
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[7], CASES[4]], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (5, 1), (5, 5), (1, 90), (100, 37)], ids=str)
+def test_the_smallest_tiles_carry_three_overviews_too(case: Case, size: tuple[int, int]) -> None:
+    image = image_of(case, *size)
+    rows = scene(image)
+    encoded = encode_tile(image, pushed(rows), case.method)
+    assert len(encoded.tile.blocks.sizes) == 4
+    levels = levels_of(image, rows, case.method, 3)
+    assert_tifffile_reads(encoded.data, image, levels)
+    verify(encoded.data, image, 3, encoded.tile.checksums)
+
+
+def test_how_the_rows_arrive_does_not_change_a_byte() -> None:
+    image = image_of(CASES[1], 150, 300)
+    rows = scene(image)
+    files = {encode_tile(image, pushed(rows, step), "average").data for step in (64, 128, 512)}
+    assert len(files) == 1
+
+
+def test_rows_that_do_not_make_up_the_tile_are_refused() -> None:
+    image = image_of(CASES[0], 100, 100)
+    pixels, _ = scene(image)
+    with pytest.raises(ValueError, match="64 rows of pixels for a tile of 100"):
+        encode_tile(image, [(pixels[:, :64], None)], "average")
+    with pytest.raises(ValueError, match="are due"):
+        encode_tile(image, [(pixels[:, :30], None), (pixels[:, 30:], None)], "average")
+    with pytest.raises(ValueError, match="a mask where the image has none"):
+        encode_tile(image, [(pixels, np.ones((100, 100), bool))], "average")
+    with pytest.raises(ValueError, match="uint16"):
+        encode_tile(image, [(pixels.astype("uint16"), None)], "average")
+
+
+def test_what_gdal_says_of_an_image_is_written_as_gdal_writes_it() -> None:
+    image = image_of(Case(3, "int16"), 70, 70).model_copy(
+        update={
+            "nodata": (-5.0,) * 3,
+            "scales": (0.5, 1.0, 2.0),
+            "offsets": (10.0, 0.0, -3.0),
+            "units": ("m", None, "K"),
+            "descriptions": ("height", None, "heat"),
+            "color_interpretation": ("blue", "green", "red"),
+            "band_tags": ({"WAVE": "1"}, {"STATISTICS_MEAN": "4"}, {}),
+            "area_or_point": "Point",
+        }
+    )
+    encoded = encode_tile(image, pushed(scene(image)), "average")
+    verify(encoded.data, image, 3, encoded.tile.checksums)
+    with MemoryFile(encoded.data) as memory, memory.open() as dataset:
+        assert dataset.nodata == -5
+        assert dataset.scales == image.scales
+        assert dataset.offsets == image.offsets
+        assert dataset.units == ("m", None, "K")
+        assert dataset.descriptions == image.descriptions
+        assert [color.name for color in dataset.colorinterp] == ["blue", "green", "red"]
+        assert dataset.tags(1) == {"WAVE": "1"}
+        assert dataset.tags(2) == {}
+        assert dataset.tags()["AREA_OR_POINT"] == "Point"
+        assert dataset.transform.to_gdal() == pytest.approx(UTM, rel=1e-15)
+
+
+def test_what_a_geotiff_cannot_hold_is_refused() -> None:
+    with pytest.raises(Refused, match="different nodata"):
+        CogImage(**(image_of(Case(2), 9, 9).model_dump() | {"nodata": (1.0, 2.0)}))
+    strange = image_of(Case(), 9, 9)
+    grid = strange.grid.model_copy(update={"crs": "no such thing"})
+    with pytest.raises(Refused, match="does not know the coordinate system"):
+        encode_tile(strange.model_copy(update={"grid": grid}), pushed(scene(strange)), "average")
+
+
+class Made(NamedTuple):
+    """A mosaic and the one COG of it."""
+
+    image: CogImage
+    files: dict[tuple[int, int], EncodedFile]
+    missing: dict[tuple[int, int], EncodedFile]
+    levels: list[Rows]
+    data: bytes
+
+
+def make_one_cog(case: Case, width: int, height: int) -> Made:
+    image = image_of(case, width, height)
+    rows = scene(image)
+    pixels, mask = rows
+    if case.validity in ("nodata", "nan"):
+        pixels[:, TILE : 2 * TILE, :TILE] = image.nodata_value
+    elif case.validity == "alpha":
+        pixels[:, TILE : 2 * TILE, :TILE] = 0
+    elif mask is not None:
+        pixels[:, TILE : 2 * TILE, :TILE] = 0
+        mask[TILE : 2 * TILE, :TILE] = False
+    files: dict[tuple[int, int], EncodedFile] = {}
+    missing: dict[tuple[int, int], EncodedFile] = {}
+    for row in range(-(-height // TILE)):
+        for col in range(-(-width // TILE)):
+            encoded = encode_place(image, rows, case.method, (row, col))
+            (files if encoded.tile.valid_pixels else missing)[row, col] = encoded
+    indexes = {
+        place: EncodedTile.model_validate_json(file.tile.model_dump_json())
+        for place, file in files.items()
+    }
+    reads: list[int] = []
+
+    def read(place: tuple[int, int], offset: int, length: int) -> bytes:
+        reads.append(length)
+        return files[place].data[offset : offset + length]
+
+    mosaic = Mosaic(image, TILE, indexes, read)
+    upper = UpperLevels(image, case.method)
+    above = b"".join(upper.chunks(mosaic.third_overview()))
+    index = EncodedBlocks.model_validate_json(upper.blocks().model_dump_json())
+    whole = one_cog(mosaic, index, lambda offset, length: above[offset : offset + length])
+    data = b"".join(whole.chunks())
+    assert len(data) == whole.header.size
+    levels = levels_of(image, rows, case.method, len(whole.levels) - 1)
+    return Made(image, files, missing, levels, data)
+
+
+def encode_place(
+    image: CogImage, rows: Rows, method: Method, place: tuple[int, int]
+) -> EncodedFile:
+    pixels, mask = rows
+    area = tuple(slice(index * TILE, (index + 1) * TILE) for index in place)
+    part = pixels[:, *area]
+    x0, dx, _, y0, _, dy = image.grid.transform
+    grid = Grid(
+        crs=image.grid.crs,
+        transform=(x0 + area[1].start * dx, dx, 0, y0 + area[0].start * dy, 0, dy),
+        width=part.shape[2],
+        height=part.shape[1],
+    )
+    tile = image.model_copy(update={"grid": grid})
+    return encode_tile(tile, pushed((part, None if mask is None else mask[area])), method)
+
+
+ONE_COGS = [CASES[i] for i in (1, 2, 4, 6, 7, 8, 10)]
+
+
+@pytest.mark.parametrize("case", ONE_COGS, ids=lambda case: "-".join(map(str, case)))
+def test_the_one_cog_holds_the_very_blocks_of_its_tiles(tmp_path: Path, case: Case) -> None:
+    made = make_one_cog(case, 1100, 1301)
+    assert len(made.levels) == 6
+    assert set(made.missing) == (set() if case.validity == "palette" else {(1, 0)})
+    assert_gdal_reads(made.data, made.image, made.levels)
+    assert_tifffile_reads(made.data, made.image, made.levels)
+    assert_valid_cog(tmp_path / "one.tif", made.data)
+    verify(made.data, made.image, 5)
+    whole = blocks_of(made.data)
+    compared = 0
+    for (row, col), file in (made.files | made.missing).items():
+        tile = blocks_of(file.data)
+        for page in range(len(tile)):
+            level = page // 2 if made.image.has_mask else page
+            per_tile = (TILE >> level) // BLOCK
+            area = (
+                slice(row * per_tile, row * per_tile + tile[page].shape[1]),
+                slice(col * per_tile, col * per_tile + tile[page].shape[2]),
+            )
+            np.testing.assert_array_equal(whole[page][:, *area], tile[page])
+            compared += tile[page].size
+    assert compared == sum(page.size for page in whole[: len(blocks_of(file.data))])
+
+
+def pages_of(tiff: Any) -> Any:
+    return list(tiff.pages)
+
+
+def blocks_of(data: bytes) -> list[npt.NDArray[np.object_]]:
+    """Return the encoded blocks of each directory, shape ``(plane, row, col)``, by tifffile."""
+    found = []
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        for page in pages_of(tiff):
+            cols = -(-page.imagewidth // BLOCK)
+            rows = -(-page.imagelength // BLOCK)
+            blocks = np.empty(len(page.dataoffsets), object)
+            for index, (offset, count) in enumerate(
+                zip(page.dataoffsets, page.databytecounts, strict=True)
+            ):
+                blocks[index] = data[offset : offset + count]
+                assert int.from_bytes(data[offset - 4 : offset], "little") == count
+                assert data[offset + count : offset + count + 4] == blocks[index][-4:]
+            found.append(blocks.reshape(-1, rows, cols))
+    return found
+
+
+def test_a_one_cog_that_fits_in_a_tile_is_that_tile() -> None:
+    for size in ((100, 37), (512, 512), (3, 400)):
+        made = make_one_cog(CASES[1], *size)
+        assert made.data == made.files[0, 0].data
+
+
+def test_a_tile_file_that_changed_is_not_copied() -> None:
+    image = image_of(CASES[0], 100, 37)
+    encoded = encode_tile(image, pushed(scene(image)), "average")
+    upper = UpperLevels(image, "average")
+    assert b"".join(upper.chunks(iter(()))) == b""
+    for data in (encoded.data[:-9], b"\0" * 3 + encoded.data):
+
+        def read(place: tuple[int, int], at: int, size: int, data: bytes = data) -> bytes:
+            return data[at : at + size]
+
+        mosaic = Mosaic(image, TILE, {(0, 0): encoded.tile}, read)
+        with pytest.raises(PermanentError, match="not what was written"):
+            list(one_cog(mosaic, upper.blocks(), lambda at, size: b"").chunks())
+
+
+def test_tiles_of_another_grid_are_refused() -> None:
+    image = image_of(CASES[0], 100, 37)
+    encoded = encode_tile(image, pushed(scene(image)), "average")
+    other = image_of(CASES[0], 600, 37)
+    with pytest.raises(ValueError, match="is not"):
+        Mosaic(other, TILE, {(0, 0): encoded.tile}, lambda *_: b"")
+    with pytest.raises(ValueError, match="there is no tile"):
+        Mosaic(other, TILE, {(1, 0): encoded.tile}, lambda *_: b"")
+    with pytest.raises(ValueError, match="eight blocks"):
+        Mosaic(other, 256 + 64, {}, lambda *_: b"")
+    upper = UpperLevels(image_of(CASES[0], 600, 37), "average")
+    with pytest.raises(ValueError, match="not handed over"):
+        upper.blocks()
+
+
+def faked(image: CogImage, count: int) -> list[EncodedLevel]:
+    """Return one level of three blocks whose encoded size is only said."""
+    counts = np.array([2_000_000_000, 2_000_000_000, count], np.int64)
+    return [EncodedLevel(image.grid.width, image.grid.height, counts)]
+
+
+def test_bigtiff_begins_exactly_where_offsets_no_longer_fit() -> None:
+    image = image_of(CASES[0], 3 * BLOCK, BLOCK)
+    room = (1 << 32) - 1 - header(image, faked(image, 0)).size
+    largest = header(image, faked(image, room))
+    assert (largest.size, largest.bigtiff) == ((1 << 32) - 1, False)
+    larger = header(image, faked(image, room + 1))
+    assert larger.bigtiff
+    assert larger.size > 1 << 32
+
+
+def test_gdal_and_tifffile_read_a_block_behind_four_gigabytes(tmp_path: Path) -> None:
+    image = image_of(CASES[0], 3 * BLOCK, BLOCK)
+    block = (np.arange(BLOCK * BLOCK) % 251).astype("uint8").reshape(BLOCK, BLOCK)
+    data = image.codec.encode(block)
+    levels = faked(image, len(data))
+    levels[0].image_byte_counts[1] = 2_500_000_000
+    head = header(image, levels)
+    assert head.bigtiff
+    path = tmp_path / "sparse.tif"
+    with path.open("wb") as file:
+        file.write(head.data)
+        file.seek(head.size - 4 - len(data))
+        file.write(data + data[-4:])
+    assert path.stat().st_size == head.size
+    with rasterio.open(path) as dataset:
+        window = RasterioWindow(2 * BLOCK, 0, BLOCK, BLOCK)
+        np.testing.assert_array_equal(dataset.read(1, window=window), block)
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_bigtiff
+        assert tiff.pages.first.dataoffsets[2] == head.size - 4 - len(data)
+
+
+def test_every_directory_lies_before_the_data_and_small_overviews_before_large() -> None:
+    image = image_of(CASES[1], 1000, 700)
+    encoded = encode_tile(image, pushed(scene(image)), "average")
+    with tifffile.TiffFile(io.BytesIO(encoded.data)) as tiff:
+        offsets = [page.offset for page in pages_of(tiff)]
+        kinds = [int(page.subfiletype) for page in pages_of(tiff)]
+        starts = [page.dataoffsets[0] for page in tiff.pages[::2]]
+        assert kinds == [0, 4, 1, 5, 1, 5, 1, 5]
+        assert offsets == sorted(offsets)
+        assert starts == sorted(starts, reverse=True)
+        assert max(offsets) < min(starts)
+        for page, mask in zip(tiff.pages[::2], tiff.pages[1::2], strict=True):
+            ends = np.array(page.dataoffsets) + np.array(page.databytecounts)
+            np.testing.assert_array_equal(ends + 8, mask.dataoffsets)
+    assert encoded.data[8:51] == b"GDAL_STRUCTURAL_METADATA_SIZE=000174 bytes\n"
+
+
+def test_the_memory_of_a_tile_is_said_in_bytes() -> None:
+    image = image_of(Case(4, "float32", "raw"), 4096, 4096)
+    raw = 4096 * 4096 * 4 * 4
+    assert raw * 4 / 3 < encode_memory(image) < raw * 4 / 3 * 1.2
+    assert encode_memory(image, 0.5) < encode_memory(image)
+
+
+@pytest.mark.external("gdalinfo")
+@pytest.mark.parametrize("case", [CASES[i] for i in (1, 4, 6, 7)], ids=str)
+def test_gdals_own_validator_finds_nothing(tmp_path: Path, case: Case) -> None:
+    made = make_one_cog(case, 1100, 1301)
+    for name, data in (("one.tif", made.data), ("tile.tif", made.files[0, 0].data)):
+        (tmp_path / name).write_bytes(data)
+        module = "osgeo_utils.samples.validate_cloud_optimized_geotiff"
+        run = subprocess.run(
+            ["/usr/bin/python3", "-m", module, "--full-check=yes", str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "warning" not in run.stdout.lower()
+        assert "is a valid cloud optimized GeoTIFF" in run.stdout

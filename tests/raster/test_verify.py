@@ -1,0 +1,168 @@
+"""What is not as it was meant does not pass, whatever the reader would have made of it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from cogmill.errors import VerificationFailed
+from cogmill.raster.codecs import Samples, profile
+from cogmill.raster.cog_image import CogImage
+from cogmill.raster.encode import EncodedFile, encode_tile
+from cogmill.raster.grid import Grid
+from cogmill.raster.verify import verify, verify_header
+
+TRANSFORM = (300000.0, 10.3, 0.0, 5000000.0, 0.0, -10.3)
+
+
+def image_of(compression: str = "deflate", **change: Any) -> CogImage:
+    parts: dict[str, Any] = {
+        "grid": Grid(crs="EPSG:32630", transform=TRANSFORM, width=150, height=100),
+        "bands": 2,
+        "codec": profile(compression, Samples(dtype="uint16", per_block=2), 64),
+        "has_mask": True,
+    }
+    return CogImage(**(parts | change))
+
+
+def encoded(image: CogImage) -> EncodedFile:
+    random = np.random.default_rng(3)
+    pixels = random.integers(0, 9, (image.bands, image.grid.height, image.grid.width))
+    mask = random.random(pixels.shape[1:]) < 0.8 if image.has_mask else None
+    return encode_tile(image, [(pixels.astype(image.dtype), mask)], "average")
+
+
+def test_what_was_encoded_passes_as_bytes_and_as_a_path(tmp_path: Path) -> None:
+    image = image_of()
+    file = encoded(image)
+    verify(file.data, image, 3, file.tile.checksums)
+    (tmp_path / "a.tif").write_bytes(file.data)
+    verify(str(tmp_path / "a.tif"), image, 3, file.tile.checksums)
+
+
+@pytest.mark.parametrize("compression", ["deflate", "lzw", "zstd", "raw"])
+def test_a_flipped_bit_in_any_block_is_found(compression: str) -> None:
+    image = image_of(compression)
+    file = encoded(image)
+    with tifffile.TiffFile(io.BytesIO(file.data)) as tiff:
+        # In the middle of compressed data; in a raw block where it does not lie outside the image.
+        places = [
+            offset + (17 if page.compression == 1 else count // 2)
+            for page in list[Any](tiff.pages)
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+    assert len(places) == 2 * (6 + 2 + 1 + 1)
+    for place in places:
+        damaged = bytearray(file.data)
+        damaged[place] ^= 16
+        with pytest.raises(VerificationFailed):
+            verify(bytes(damaged), image, 3, file.tile.checksums)
+
+
+def test_deflate_finds_a_flipped_bit_without_checksums_too() -> None:
+    image = image_of()
+    file = encoded(image)
+    with tifffile.TiffFile(io.BytesIO(file.data)) as tiff:
+        page = tiff.pages.first
+        offset, count = page.dataoffsets[3], page.databytecounts[3]
+    damaged = bytearray(file.data)
+    damaged[offset + count // 2] ^= 1
+    with pytest.raises(VerificationFailed, match="level 0 in rows 64 to 99 does not decode"):
+        verify(bytes(damaged), image, 3)
+
+
+def test_pixels_of_another_image_are_found() -> None:
+    image = image_of("raw")
+    file = encoded(image)
+    sums = (*file.tile.checksums[:2], 0, file.tile.checksums[3])
+    with pytest.raises(VerificationFailed, match="the pixels of level 2 are not those"):
+        verify(file.data, image, 3, sums)
+
+
+GRID = image_of().grid
+
+
+@pytest.mark.parametrize(
+    ("meant", "sentence"),
+    [
+        ({"grid": GRID.model_copy(update={"crs": "EPSG:32631"})}, "the coordinate system is"),
+        ({"grid": GRID.model_copy(update={"width": 149})}, "the size is"),
+        (
+            {"grid": GRID.model_copy(update={"transform": (*TRANSFORM[:5], -10.300000000000002)})},
+            "the geotransform is",
+        ),
+        ({"has_mask": False}, "whether there is a mask is True, not False"),
+        ({"has_mask": False, "nodata": (0.0, 0.0)}, "the nodata value is None, not 0.0"),
+        (
+            {"codec": profile("deflate", Samples(dtype="uint16", per_block=2), 128)},
+            "the block size is",
+        ),
+        (
+            {"codec": profile("deflate", Samples(dtype="int16", per_block=2), 64)},
+            "the sample type is",
+        ),
+        (
+            {"bands": 3, "codec": profile("deflate", Samples(dtype="uint16", per_block=3), 64)},
+            "the number of bands is 2, not 3",
+        ),
+    ],
+)
+def test_what_the_file_says_otherwise_is_named(meant: dict[str, Any], sentence: str) -> None:
+    file = encoded(image_of())
+    with pytest.raises(VerificationFailed, match=sentence):
+        verify(file.data, image_of(**meant), 3)
+
+
+def test_a_header_is_compared_without_reading_a_block() -> None:
+    image = image_of()
+    file = encoded(image)
+    blocks = file.tile.blocks.run(3, 0, 0)[0]
+    header_only = file.data[:blocks] + b"\xff" * (len(file.data) - blocks)
+    verify_header(header_only, image, 3)
+    with pytest.raises(VerificationFailed, match="the size is"):
+        verify_header(header_only, image_of(grid=GRID.model_copy(update={"width": 149})), 3)
+
+
+def test_a_missing_overview_is_found() -> None:
+    image = image_of()
+    with pytest.raises(VerificationFailed, match="the number of overviews is 3, not 4"):
+        verify(encoded(image).data, image, 4)
+
+
+def test_a_file_that_was_cut_off_or_is_none_is_found() -> None:
+    image = image_of()
+    file = encoded(image)
+    for data in (file.data[:-200], file.data[:100], b"no file at all"):
+        with pytest.raises(VerificationFailed):
+            verify(data, image, 3)
+
+
+def test_a_tiff_that_is_no_cog_is_found() -> None:
+    image = image_of()
+    data = encoded(image).data
+    with pytest.raises(VerificationFailed, match="the layout is None"):
+        verify(data.replace(b"LAYOUT=IFDS_BEFORE_DATA", b"LAYOUT=IFDS_BEHIND_DATA"), image, 3)
+
+
+@pytest.mark.parametrize("nodata", [float("nan"), -9999.1, 1e-40, -3.4028234663852886e38])
+def test_nodata_of_any_kind_comes_back(nodata: float) -> None:
+    image = image_of(
+        has_mask=False,
+        bands=1,
+        nodata=(nodata,),
+        codec=profile("zstd", Samples(dtype="float32"), 64),
+    )
+    file = encoded(image)
+    verify(file.data, image, 3, file.tile.checksums)
+
+
+def test_an_image_without_a_place_on_earth_passes() -> None:
+    grid = Grid(crs="", transform=(0, 1, 0, 0, 0, 1), width=70, height=3)
+    image = image_of(grid=grid)
+    file = encoded(image)
+    verify(file.data, image, 3, file.tile.checksums)
