@@ -32,7 +32,7 @@ from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
 from cogmill.raster.encode import TILE_OVERVIEWS
 from cogmill.raster.encoded import EncodedBlocks
-from cogmill.raster.footprints import outline
+from cogmill.raster.outline import outline
 from cogmill.raster.grid import Window
 from cogmill.raster.one_cog import one_cog
 from cogmill.raster.rasterplan import RasterPlan
