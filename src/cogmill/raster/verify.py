@@ -65,6 +65,8 @@ def verify(
 def verify_header(file: bytes | str, image: CogImage, overviews: int) -> None:
     """Compare what a COG says of itself with what was meant; no block is read.
 
+    For a committed file: its bytes were proved before they were staged, and again by checksum.
+
     Parameters
     ----------
     file, image, overviews
@@ -93,33 +95,6 @@ def _level(path: str, options: dict[str, Any], number: int) -> Iterator[Any]:
         raise VerificationFailed(f"GDAL cannot open the file: {error}", _REMEDY) from error
     with dataset:
         yield dataset
-
-
-def verify_header(path: str, image: CogImage, overviews: int) -> None:
-    """Open a committed COG with GDAL and compare what it says of itself with what was meant.
-
-    No block is read: their bytes were proved before they were staged, and again by checksum.
-
-    Parameters
-    ----------
-    path : str
-        As GDAL takes it.
-    image : CogImage
-        What the file is of.
-    overviews : int
-        How many it has.
-
-    Raises
-    ------
-    VerificationFailed
-        With what is not as it was meant.
-    """
-    with _opened(path) as (name, options):
-        try:
-            with rasterio.open(name, **options) as dataset:
-                _check_description(dataset, image, overviews)
-        except RasterioError as error:
-            raise VerificationFailed(f"GDAL cannot open {path}: {error}", _REMEDY) from error
 
 
 @contextmanager
