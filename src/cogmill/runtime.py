@@ -44,12 +44,15 @@ class Machine:
         The job types that are known here.
     publisher : WakeupPublisher
         How sleeping workers are woken.
+    migrated : tuple of str
+        Names of the migrations that the database lacked and now has.
     """
 
     settings: Settings
     state: StateManager
     types: Registry
     publisher: WakeupPublisher
+    migrated: tuple[str, ...] = ()
 
     def job_processor(self) -> JobProcessor:
         """Make the part that submits jobs."""
@@ -102,10 +105,14 @@ def machine(settings: Settings) -> Iterator[Machine]:
             embedded = parts.enter_context(lease(settings.home))
             database = Database(embedded.conninfo, restart=embedded.ensure_running)
         parts.callback(database.close)
-        database.migrate()
+        migrated = tuple(database.migrate())
         state = StateManager(database)
         yield Machine(
-            settings=settings, state=state, types=Registry.load(), publisher=NotifyPublisher(state)
+            settings=settings,
+            state=state,
+            types=Registry.load(),
+            publisher=NotifyPublisher(state),
+            migrated=migrated,
         )
 
 

@@ -88,14 +88,19 @@ def _default_home() -> Path:
     return Path(base) / "cogmill"
 
 
-def _default_memory() -> int:
+def machine_memory() -> int:
+    """Return the bytes of memory that there are: the control group's limit, or all of the RAM."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             total = min(total, int(Path(path).read_text()))
         except (OSError, ValueError):
             continue
-    return int(total * MEMORY_SHARE)
+    return total
+
+
+def _default_memory() -> int:
+    return int(machine_memory() * MEMORY_SHARE)
 
 
 class Settings(BaseSettings):

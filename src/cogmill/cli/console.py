@@ -1,0 +1,119 @@
+"""What is said: text for people on standard error, one JSON object on standard output.
+
+A reader that goes away (`cogmill run ... 2>&1 | head`) never stops a job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_PIPED_WIDTH = 200
+"""Columns of a table that nobody sees on a terminal."""
+
+
+class Output:
+    """Where a command's words go.
+
+    Parameters
+    ----------
+    as_json : bool
+        True: the result is one JSON object on standard output.
+    quiet : bool
+        True: nothing but errors is said to people.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    @property
+    def draws(self) -> bool:
+        """Whether a person watches on a terminal."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def console(self) -> Console:
+        """Make the console that progress is drawn on."""
+        return Console(
+            stderr=True,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            width=None if sys.stderr.isatty() else _PIPED_WIDTH,
+        )
+
+    def say(self, text: str) -> None:
+        """Tell a person something, unless `quiet`."""
+        if not self.quiet:
+            write_line(sys.stderr, text)
+
+    def error(self, text: str) -> None:
+        """Tell a person what went wrong, in one line, `quiet` or not."""
+        write_line(sys.stderr, "cogmill: " + " ".join(text.split()))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Show a table to a person, unless `quiet`."""
+        if self.quiet:
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            # As text, so that brackets in a file's name are no markup.
+            table.add_row(*(Text(cell) for cell in row))
+        console = self.console()
+        with console.capture() as captured:
+            console.print(table)
+        write_line(sys.stderr, captured.get().rstrip("\n"))
+
+    def result(self, document: dict[str, Any]) -> None:
+        """Print the one JSON object, when it was asked for."""
+        if self.as_json:
+            # ASCII: it survives any locale, and a line is an object.
+            write_line(sys.stdout, json.dumps(document, default=str))
+
+
+def write_line(stream: TextIO, text: str) -> None:
+    """Write one line and flush it; a reader that has gone away is not told any more."""
+    try:
+        stream.write(_encodable(text, stream) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        abandon(stream)
+
+
+def abandon(stream: TextIO) -> None:
+    """Send what is still written to a stream whose reader has gone away nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "ascii"
+    return text.encode(encoding, errors="backslashreplace").decode(encoding)
+
+
+def size_text(size: float) -> str:
+    """Return bytes for a person, in powers of 1024."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TB"
+
+
+def time_text(seconds: float | None) -> str:
+    """Return a duration as minutes and seconds."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,100 @@
+"""The entry point: one group of commands, and the one place that turns errors into exit codes.
+
+0 successful; 1 the job failed; 2 refused or wrong usage; 130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+
+from cogmill import __version__
+from cogmill.cli.console import Output, abandon, write_line
+from cogmill.cli.doctor import doctor, migrate
+from cogmill.cli.inspect import inspect
+from cogmill.cli.jobs import dismiss, jobs, show
+from cogmill.cli.options import wants_json
+from cogmill.cli.report import error_document
+from cogmill.cli.run import run, submit
+from cogmill.cli.signals import INTERRUPTED, interruptible
+from cogmill.cli.worker import reconcile, worker
+from cogmill.errors import CogmillError, Refused
+
+log = logging.getLogger(__name__)
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group("cogmill", context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="cogmill", message="%(prog)s %(version)s")
+def cogmill() -> None:
+    """Turn huge rasters into reprojected Cloud Optimized GeoTIFFs, and never lose a job."""
+
+
+for _command in (run, inspect, submit, jobs, show, dismiss, worker, reconcile, migrate, doctor):
+    cogmill.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    code = call(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            abandon(stream)
+    sys.exit(code)
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    out = Output(as_json=wants_json(arguments))
+    try:
+        with interruptible():
+            code = cogmill.main(args=list(arguments), prog_name="cogmill", standalone_mode=False)
+        return int(code or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        write_line(sys.stderr, error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _told(out, _refusal(error))
+    except CogmillError as error:
+        log.debug("the whole story", exc_info=True)
+        return _told(out, error)
+    except (click.Abort, KeyboardInterrupt):
+        out.say("interrupted; the same command resumes what was submitted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        abandon(sys.stdout)
+        return 1
+    except Exception as error:
+        log.debug("the whole story", exc_info=True)
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _told(
+            out,
+            CogmillError(
+                f"cogmill met a defect of its own ({what})",
+                "add --log-level DEBUG to see where, and report it",
+            ),
+        )
+
+
+def _refusal(error: click.ClickException) -> Refused:
+    """Return click's complaint as one of ours: one line, and where to look."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "cogmill"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return Refused(message, f"see `{command} --help`")
+
+
+def _told(out: Output, error: CogmillError) -> int:
+    out.error(str(error))
+    out.result(error_document(error))
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

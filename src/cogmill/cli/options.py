@@ -1,0 +1,231 @@
+"""The options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cogmill import telemetry
+from cogmill.cli.console import Output, size_text
+from cogmill.errors import Refused
+from cogmill.raster.options import (
+    CREATION_OPTIONS,
+    OVERVIEW_RESAMPLING,
+    PROFILES,
+    RESAMPLING,
+    PlanOptions,
+)
+from cogmill.settings import MINIMUM_MEMORY, Settings, machine_memory, parse_size
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PLAN_FIELDS = tuple(
+    name for name in PlanOptions.model_fields if name not in ("memory", "workers", "exact")
+)
+
+
+def size(text: str) -> int:
+    """Turn an amount of memory, such as 3.5GB, into bytes."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def resolution(text: str) -> tuple[float, float]:
+    """Turn one number, or two as X,Y, into width and height of a pixel."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    match numbers:
+        case [side]:
+            return side, side
+        case [width, height]:
+            return width, height
+    raise click.BadParameter(f"{text!r} is no pixel size; write it as 10 or as 10,20")
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """Split KEY=VALUE at the first equals sign."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE; write it as LEVEL=9")
+    return key, value
+
+
+def _defaults(name: str) -> Any:
+    return PlanOptions.model_fields[name].default
+
+
+_PLAN_OPTIONS = (
+    click.option("--dst-crs", metavar="CRS", help="Target coordinate system, such as EPSG:3857."),
+    click.option(
+        "--resolution", type=resolution, metavar="R", help="Size of a target pixel; two as X,Y."
+    ),
+    click.option(
+        "--bounds", type=float, nargs=4, default=None, metavar="LEFT BOTTOM RIGHT TOP",
+        help="Target area, in the target coordinate system.",
+    ),
+    click.option(
+        "--resampling", metavar="KERNEL",
+        help=f"One of {', '.join(RESAMPLING)}. By default bilinear, nearest for classes.",
+    ),
+    click.option(
+        "--overview-resampling", metavar="KERNEL",
+        help=f"One of {', '.join(OVERVIEW_RESAMPLING)}; by default decided from the data.",
+    ),
+    click.option(
+        "--profile", metavar="NAME", default=_defaults("profile"), show_default=True,
+        help=f"Compression: one of {', '.join(PROFILES)}.",
+    ),
+    click.option(
+        "--co", "creation_options", type=key_value, metavar="KEY=VALUE", multiple=True,
+        help=f"A creation option, as GDAL names them: {', '.join(CREATION_OPTIONS)}.",
+    ),
+    click.option(
+        "--blocksize", type=int, default=_defaults("blocksize"), show_default=True,
+        help="Side of a block, in pixels.",
+    ),
+    click.option(
+        "--tile-size", type=int, default=_defaults("tile_size"), show_default=True,
+        help="Side of an output tile, in pixels: a multiple of eight blocks.",
+    ),
+    click.option("--nodata", type=float, help="The value that means nothing; nan is possible."),
+    click.option("--src-crs", metavar="CRS", help="The source's coordinate system, overriding it."),
+    click.option(
+        "--coordinate-operation", metavar="OP",
+        help="PROJ pipeline or URN to use instead of the most accurate one.",
+    ),
+    click.option("--strict-crs", is_flag=True, help="Fail where a better datum grid is missing."),
+    click.option("--exact", is_flag=True, help="Ask PROJ for every pixel."),
+    click.option("--work-tile", type=int, metavar="PX", help="Largest side of a work tile."),
+    click.option(
+        "--strategy", type=click.Choice(["auto", "direct", "two-stage"]), default="auto",
+        show_default=True, help="How the source is read.",
+    ),
+)  # fmt: skip
+
+_WORKER_OPTIONS = (
+    click.option(
+        "--memory", type=size, metavar="3.5GB",
+        help="What this process and its children may use; by default 80 % of what there is.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1, 256), metavar="N",
+        help="Children that work at once; by default one a core.",
+    ),
+)  # fmt: skip
+
+_SUBMIT_OPTIONS = (
+    click.option("--priority", type=int, default=0, show_default=True, help="Higher goes first."),
+    click.option("--overwrite", is_flag=True, help="Foreign files in DST may be replaced."),
+    click.option("--force", is_flag=True, help="Do all of it again, whatever was done before."),
+)
+
+_LOG_LEVEL = click.option(
+    "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    help="How much is logged on standard error; COGMILL_LOG_LEVEL.",
+)  # fmt: skip
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+_OUTPUT_OPTIONS = (_JSON, _QUIET, _LOG_LEVEL)
+
+
+def _with(options: Sequence[Callable[[Any], Any]]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        decorated: Any = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        result: Command = decorated
+        return result
+
+    return decorate
+
+
+plan_options = _with(_PLAN_OPTIONS)
+worker_options = _with(_WORKER_OPTIONS)
+submit_options = _with(_SUBMIT_OPTIONS)
+
+
+def output_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add ``--json`` and ``--quiet``, handed on as one `Output`, and ``--log-level``."""
+
+    @functools.wraps(command)
+    def wrapped(*, as_json: bool, quiet: bool, **rest: Any) -> int:
+        return command(out=Output(as_json=as_json, quiet=quiet), **rest)
+
+    return _with(_OUTPUT_OPTIONS)(wrapped)
+
+
+def plan_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given for a plan, by the fields of `PlanOptions`; removes it from `given`.
+
+    Raises
+    ------
+    Refused
+        An option is wrong.
+    """
+    values = {name: given.pop(name) for name in (*PLAN_FIELDS, "exact")}
+    values["creation_options"] = dict(values["creation_options"])
+    options = PlanOptions.parse({name: v for name, v in values.items() if v is not None})
+    return options.model_dump(exclude={"memory", "workers"})
+
+
+def load_settings(
+    *, memory: int | None = None, workers: int | None = None, log_level: str | None = None
+) -> Settings:
+    """Return what is in force with the command line over it, and set up the logs.
+
+    Raises
+    ------
+    Refused
+        A value is wrong, or impossible.
+    """
+    if memory is not None and memory < MINIMUM_MEMORY:
+        raise Refused(
+            f"--memory {size_text(memory)} is too little to work with",
+            f"give at least {size_text(MINIMUM_MEMORY)}",
+        )
+    settings = Settings.load(memory=memory, workers=workers, log_level=log_level)
+    telemetry.set_up(settings.log_level, settings.log_format)
+    return settings
+
+
+def demand_memory(settings: Settings) -> None:
+    """Refuse to work here with more memory than the machine has.
+
+    Raises
+    ------
+    Refused
+        The budget is larger.
+    """
+    there_is = machine_memory()
+    if settings.memory > there_is:
+        raise Refused(
+            f"--memory {size_text(settings.memory)} is more than this machine has",
+            f"give at most {size_text(there_is)}",
+        )
+
+
+def demand_parent(path: Path) -> None:
+    """Refuse a file whose folder is not there.
+
+    Raises
+    ------
+    Refused
+        The folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise Refused(f"the folder {path.parent} does not exist", "make it, or name another file")
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a failure must be told as JSON too, before any option has been understood."""
+    return "--json" in (arguments or sys.argv[1:])

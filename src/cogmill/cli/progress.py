@@ -1,0 +1,170 @@
+"""How far a job is: a bar on a terminal, structured lines otherwise. The unit is pixels."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pydantic import JsonValue
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cogmill.cli.console import Output, time_text
+from cogmill.core_machine.contracts import Stage
+from cogmill.core_machine.running import Look
+
+LINE_SECONDS = 10.0
+"""Between two lines of the same stage."""
+RATE_SECONDS = 20.0
+"""The rate is that of the last so many seconds."""
+_PIECES, _TILES = "pieces", "tiles"
+
+
+class Meter:
+    """Turns looks at a job into pixels, pixels per second, and time left.
+
+    Parameters
+    ----------
+    summary : JSON
+        The summary of the job's plan.
+    clock : callable
+        Seconds that only increase.
+    """
+
+    def __init__(self, summary: JsonValue, clock: Any = time.monotonic) -> None:
+        self._pixels = _pixels(summary)
+        self._clock = clock
+        self._marks: deque[tuple[float, float]] = deque()
+        self.total = sum(self._pixels.values())
+        self.done = 0.0
+        self.stage = ""
+        self.tasks_done = 0
+        self.tasks = 0
+
+    def look(self, look: Look) -> None:
+        """Take note of a look; what was done once is never taken back from a person."""
+        done = float(look.done)
+        for stage in look.stages:
+            done += _share(stage) * self._pixels.get(stage.name, 0)
+        if all(stage.status == "closed" for stage in look.stages):
+            done = self.total
+        self.done = max(self.done, min(done, self.total))
+        current = _current(look.stages)
+        if current is not None:
+            self.stage = current.name
+            self.tasks_done, self.tasks = current.succeeded, current.planned or 0
+        now = self._clock()
+        self._marks.append((now, self.done))
+        while now - self._marks[0][0] > RATE_SECONDS:
+            self._marks.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Pixels per second of late."""
+        (began, before), (now, done) = self._marks[0], self._marks[-1]
+        return (done - before) / (now - began) if now > began else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate, None while there is nothing to go by."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+class Watcher(Protocol):
+    """Whoever shows looks."""
+
+    def __call__(self, look: Look) -> None:
+        """Show one."""
+
+
+@contextmanager
+def watching(out: Output, job_id: str, summary: JsonValue) -> Iterator[Watcher]:
+    """Show a person how far the job is, in the way that fits where standard error goes."""
+    meter = Meter(summary)
+    if out.quiet:
+        yield lambda look: None
+    elif out.draws:
+        with _bar(out) as show:
+            yield lambda look: show(meter, look)
+    else:
+        yield _Lines(out, job_id, meter)
+
+
+class _Lines:
+    """One line a change of stage, and one now and then."""
+
+    def __init__(self, out: Output, job_id: str, meter: Meter) -> None:
+        self._out = out
+        self._job_id = job_id
+        self._meter = meter
+        self._said: tuple[str, float] = ("", 0.0)
+
+    def __call__(self, look: Look) -> None:
+        meter = self._meter
+        meter.look(look)
+        stage, at = self._said
+        now = time.monotonic()
+        if meter.stage == stage and now - at < LINE_SECONDS:
+            return
+        self._said = (meter.stage, now)
+        self._out.say(
+            f"job={self._job_id[:12]} status={look.job.status} stage={meter.stage} "
+            f"tasks={meter.tasks_done}/{meter.tasks} pixels={meter.done:.0f}/{meter.total:.0f} "
+            f"pixels_per_second={meter.rate:.0f} left={time_text(meter.seconds_left)}"
+        )
+
+
+@contextmanager
+def _bar(out: Output) -> Iterator[Any]:
+    progress = Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[tasks]}"),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[left]} left"),
+        console=out.console(),
+        transient=True,
+    )
+    task = progress.add_task("waiting", total=None, tasks="", rate="", left="-:--")
+
+    def show(meter: Meter, look: Look) -> None:
+        meter.look(look)
+        progress.update(
+            task,
+            description=meter.stage or "waiting",
+            total=meter.total or None,
+            completed=meter.done,
+            tasks=f"{meter.tasks_done}/{meter.tasks} tasks",
+            rate=f"{meter.rate / 1e6:.1f} Mpx/s",
+            left=time_text(meter.seconds_left),
+        )
+
+    with progress:
+        yield show
+
+
+def _pixels(summary: JsonValue) -> dict[str, float]:
+    """Return the pixels that each stage works through, by its name."""
+    match summary:
+        case {"target_grid": {"width": int(width), "height": int(height)}, "structure": structure}:
+            pixels: dict[str, float] = {_TILES: width * height}
+        case _:
+            return {}
+    match summary, structure:
+        case {"strategy": "two-stage"}, {"width": int(width), "height": int(height)}:
+            pixels[_PIECES] = width * height
+    return pixels
+
+
+def _share(stage: Stage) -> float:
+    if stage.status == "closed":
+        return 1.0
+    return stage.succeeded / stage.planned if stage.planned else 0.0
+
+
+def _current(stages: tuple[Stage, ...]) -> Stage | None:
+    open_stages = [stage for stage in stages if stage.status not in ("closed", "pending")]
+    return open_stages[0] if open_stages else None

@@ -1,0 +1,93 @@
+"""A job as ``--json`` shows it; the names are a contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import JsonValue
+
+from cogmill.core_machine.contracts import Failure, Job
+from cogmill.core_machine.state import StateManager
+from cogmill.errors import CogmillError
+
+_COUNTED = ("counted", "pieces_counted")
+
+
+def job_document(state: StateManager, job: Job) -> dict[str, Any]:
+    """Return a job with its plan, its result and its figures.
+
+    Returns
+    -------
+    dict
+        ``job_id``, ``status``, ``outputs``, ``seconds``, ``peak_memory_bytes``, ``attempts``,
+        ``counted``, ``failure`` and ``plan``.
+    """
+    figures = state.jobs.figures(job.id)
+    outputs, counted = _outputs(job.outputs)
+    return {
+        "job_id": job.id,
+        "status": str(job.status),
+        "outputs": outputs,
+        "seconds": _seconds(job),
+        "peak_memory_bytes": figures.get("peak_memory", 0),
+        "attempts": figures.get("attempts", 0),
+        "counted": counted,
+        "failure": failure_document(job.failure),
+        "plan": plan_summary(state.jobs.prepared(job)),
+    }
+
+
+def plan_summary(prepared: JsonValue) -> dict[str, JsonValue]:
+    """Return what preflight prepared for people's programs; empty for other job types."""
+    match prepared:
+        case {"summary": dict(summary)}:
+            return summary
+    return {}
+
+
+def plan_lines(prepared: JsonValue) -> list[str]:
+    """Return what preflight prepared for people; empty for other job types."""
+    match prepared:
+        case {"explained": [*lines]}:
+            return [str(line) for line in lines]
+    return []
+
+
+def failure_document(failure: Failure | None) -> dict[str, str] | None:
+    """Return a failure with its code, message and remedy."""
+    if failure is None:
+        return None
+    return {"code": failure.code, "message": failure.message, "remedy": failure.remedy}
+
+
+def error_document(error: CogmillError) -> dict[str, Any]:
+    """Return what is printed when there is no job to show."""
+    failure = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    return {"status": "refused" if error.exit_code == 2 else "error", "failure": failure}
+
+
+def _outputs(outputs: JsonValue) -> tuple[JsonValue, JsonValue]:
+    """Take what was counted out of a job's outputs: it says nothing of what was made."""
+    if not isinstance(outputs, dict):
+        return outputs, None
+    counted = {name: outputs[name] for name in _COUNTED if name in outputs}
+    made = {name: value for name, value in outputs.items() if name not in counted}
+    return made, _together(counted)
+
+
+def _together(counted: dict[str, JsonValue]) -> JsonValue:
+    """Return what all stages counted, and what each part of it did."""
+    if not counted:
+        return None
+    total: dict[str, JsonValue] = {}
+    for part in counted.values():
+        for name, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, int):
+                total[name] = value + int(str(total.get(name, 0)))
+    return {**total, "tiles": counted.get("counted"), "pieces": counted.get("pieces_counted")}
+
+
+def _seconds(job: Job) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return round((job.finished_at - job.started_at).total_seconds(), 3)

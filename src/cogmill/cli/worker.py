@@ -1,0 +1,108 @@
+"""``cogmill worker`` and ``cogmill reconcile``: what keeps a machine going."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import click
+
+from cogmill import runtime
+from cogmill.cli.console import Output, size_text
+from cogmill.cli.options import demand_memory, load_settings, output_options, worker_options
+from cogmill.cli.signals import INTERRUPTED, draining
+from cogmill.core_machine.contracts import Job
+from cogmill.core_machine.reconciliation import Action
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.worker import Worker
+from cogmill.errors import DatabaseUnavailable
+from cogmill.runtime import Machine
+
+IDLE_LOOKS = 3
+"""So many looks in a row must find nothing before a worker believes that all is done."""
+JOBS_LOOKED_AT = 500
+
+
+@click.command("worker")
+@click.option("--until-idle", is_flag=True, help="End when there is nothing left to do.")
+@worker_options
+@output_options
+def worker(
+    *,
+    out: Output,
+    until_idle: bool,
+    memory: int | None,
+    workers: int | None,
+    log_level: str | None,
+) -> int:
+    """Work on whatever is submitted. Ctrl-C or SIGTERM gives unfinished tasks back."""
+    settings = load_settings(memory=memory, workers=workers, log_level=log_level)
+    demand_memory(settings)
+    with runtime.machine(settings) as machine, draining(out.say) as stop:
+        part = machine.worker()
+        part.start()
+        out.say(
+            f"worker {str(part.incarnation)[:8]}: {settings.workers} children, "
+            f"{size_text(settings.memory)} of memory"
+        )
+        try:
+            if until_idle:
+                _until_idle(machine, part, stop)
+            else:
+                stop.wait()
+        finally:
+            part.stop()
+        out.result({"worker": str(part.incarnation), "interrupted": stop.is_set()})
+        return INTERRUPTED if until_idle and stop.is_set() else 0
+
+
+def _until_idle(machine: Machine, part: Worker, stop: threading.Event) -> None:
+    looks = 0
+    while looks < IDLE_LOOKS and not stop.wait(machine.settings.effective_pace.look):
+        try:
+            busy = not part.idle or _expected(machine)
+        except DatabaseUnavailable:
+            busy = True
+        looks = 0 if busy else looks + 1
+
+
+def _expected(machine: Machine) -> bool:
+    """Whether a job that this worker can do has tasks that run elsewhere or are due later."""
+    reaches = ("any", machine.settings.host)
+    known = set(machine.types.ids())
+    return any(
+        _goes_on(machine.state, job)
+        for job in machine.state.jobs.list(JOBS_LOOKED_AT)
+        if job.reach in reaches and f"{job.type}:{job.version}" in known
+    )
+
+
+def _goes_on(state: StateManager, job: Job) -> bool:
+    if job.status.terminal:
+        return state.cleanups.owed(job.id)
+    return any(stage.running or stage.retrying for stage in state.jobs.stages(job.id))
+
+
+@click.command("reconcile")
+@click.option("--once", is_flag=True, help="Look once, and end.")
+@click.option("--dry-run", is_flag=True, help="Find, and change nothing.")
+@output_options
+def reconcile(*, out: Output, once: bool, dry_run: bool, log_level: str | None) -> int:
+    """Find and repair what crashes left behind. Workers do so themselves."""
+    settings = load_settings(log_level=log_level)
+    found: list[Action] = []
+    with runtime.machine(settings) as machine, draining(lambda text: None) as stop:
+        reconciler = machine.reconciler()
+        look = settings.effective_pace.look
+        while not stop.is_set():
+            actions = reconciler.step(dry_run=dry_run)
+            for action in actions:
+                out.say(f"{action.finder}: {action.subject}: {action.reason}")
+            # What a loop of days found is in the log and in the database; here is the last of it.
+            found = actions or found
+            if once or stop.wait(look * random.uniform(0.7, 1.3)):
+                break
+    if once and not found:
+        out.say("nothing to repair")
+    out.result({"dry_run": dry_run, "actions": [action.model_dump() for action in found]})
+    return 0
