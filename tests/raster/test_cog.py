@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+import rasterio.shutil
 import tifffile
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
@@ -461,7 +462,37 @@ def test_every_directory_lies_before_the_data_and_small_overviews_before_large()
         for page, mask in zip(tiff.pages[::2], tiff.pages[1::2], strict=True):
             ends = np.array(page.dataoffsets) + np.array(page.databytecounts)
             np.testing.assert_array_equal(ends + 8, mask.dataoffsets)
-    assert encoded.data[8:51] == b"GDAL_STRUCTURAL_METADATA_SIZE=000174 bytes\n"
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[1]], ids=str)
+def test_the_ghost_area_is_the_one_that_gdals_driver_writes(tmp_path: Path, case: Case) -> None:
+    image = image_of(case, 100, 37)
+    rows = scene(image)
+    mine = encode_tile(image, pushed(rows), "average").data
+    with MemoryFile(mine) as memory, memory.open() as dataset:
+        rasterio.shutil.copy(dataset, tmp_path / "gdal.tif", driver="COG")
+    theirs = (tmp_path / "gdal.tif").read_bytes()
+    first = int.from_bytes(theirs[4:8], "little")
+    assert mine[:first] == theirs[:first]
+
+
+def test_the_ghost_area_says_that_bands_lie_apart_and_nothing_of_their_mask() -> None:
+    image = image_of(CASES[7], 100, 37)
+    data = encode_tile(image, pushed(scene(image)), "average").data
+    ghost = data[8 : int.from_bytes(data[4:8], "little")]
+    size = int(ghost[len("GDAL_STRUCTURAL_METADATA_SIZE=") :][:6])
+    assert len(ghost) - 43 - size in (0, 1)
+    assert b"\nINTERLEAVE=BAND\n" in ghost
+    assert b"MASK_INTERLEAVED" not in ghost
+
+
+@pytest.mark.parametrize("case", [CASES[i] for i in (1, 4, 8, 6)], ids=str)
+def test_blocks_hold_the_fill_outside_the_image(case: Case) -> None:
+    image = image_of(case, 100, 37)
+    block = blocks_of(encode_tile(image, pushed(scene(image)), "average").data)[0][0, 0, 1]
+    decoded = image.codec.decode(block)
+    for outside in (decoded[37:], decoded[:, 100 - BLOCK :]):
+        np.testing.assert_array_equal(outside, np.full_like(outside, image.fill))
 
 
 def test_the_memory_of_a_tile_is_said_in_bytes() -> None:

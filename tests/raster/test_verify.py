@@ -118,6 +118,16 @@ def test_what_the_file_says_otherwise_is_named(meant: dict[str, Any], sentence: 
         verify(file.data, image_of(**meant), 3)
 
 
+def test_a_point_raster_may_lose_a_rounding_but_no_more() -> None:
+    image = image_of(area_or_point="Point")
+    file = encoded(image)
+    verify(file.data, image, 3)
+    moved = (TRANSFORM[0] + 0.001, *TRANSFORM[1:])
+    other = image_of(area_or_point="Point", grid=GRID.model_copy(update={"transform": moved}))
+    with pytest.raises(VerificationFailed, match="the geotransform is"):
+        verify(file.data, other, 3)
+
+
 def test_a_header_is_compared_without_reading_a_block() -> None:
     image = image_of()
     file = encoded(image)

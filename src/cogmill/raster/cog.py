@@ -14,7 +14,7 @@ one range of the file. Records do not know where they are, so they can be copied
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -34,8 +34,6 @@ from cogmill.raster.tiff_tags import (
     overview_tags,
     table,
 )
-
-__all__ = ["CogHeader", "CogImage", "EncodedLevel", "chunks", "frame", "header"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -178,50 +176,6 @@ def header(image: CogImage, levels: Sequence[EncodedLevel]) -> CogHeader:
 def frame(block: bytes) -> bytes:
     """Return a block as a record: its size before it, its last four bytes behind it."""
     return b"".join((len(block).to_bytes(_LEADER, "little"), block, block[-4:].rjust(4, b"\0")))
-
-
-def chunks(
-    image: CogImage,
-    levels: Sequence[EncodedLevel],
-    block: Callable[[int, int, bool], bytes],
-) -> Iterator[bytes]:
-    """Yield the file from its first byte to its last, a record at a time.
-
-    Parameters
-    ----------
-    image : CogImage
-        What the file is of.
-    levels : sequence of EncodedLevel
-        The full resolution, then the overviews, large to small.
-    block : callable
-        Gives an encoded block: of which level, which index in that level's byte counts, and
-        whether it is one of the mask. Each is asked for once, in the order of the file.
-
-    Raises
-    ------
-    ValueError
-        When a block is not as long as its level says.
-    """
-    yield header(image, levels).data
-    for number_, level in reversed(list(enumerate(levels))):
-        for index, mask in file_order(level, image.planes):
-            data = block(number_, index, mask)
-            counts = level.mask_byte_counts if mask else level.image_byte_counts
-            if counts is None or len(data) != counts[index]:
-                raise ValueError(f"block {index} of level {number_} has {len(data)} bytes")
-            yield frame(data)
-
-
-def file_order(level: EncodedLevel, planes: int) -> Iterator[tuple[int, bool]]:
-    """Yield the blocks of a level as they lie in the file: index, and whether it is the mask's."""
-    masks = 0 if level.mask_byte_counts is None else len(level.mask_byte_counts)
-    for index in range(len(level.image_byte_counts)):
-        yield index, False
-        if masks and planes == 1:
-            yield index, True
-    if planes > 1:
-        for index in range(masks):
-            yield index, True
 
 
 def _check(image: CogImage, levels: Sequence[EncodedLevel]) -> None:
