@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Self
 
+import numpy as np
+import numpy.typing as npt
 from affine import Affine
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 #: ``(x0, dx, rx, y0, ry, dy)`` in GDAL's order: x = x0 + col dx + row rx, y = y0 + col ry + row dy.
 GeoTransform = tuple[float, float, float, float, float, float]
 
+Floats = npt.NDArray[np.float64]
 Length = Annotated[int, Field(ge=1)]
 
 
@@ -153,9 +156,7 @@ class Grid(BaseModel):
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right, top of the rectangle that holds all four corners."""
-        corners = [
-            self.position(col, row) for col in (0, self.width) for row in (0, self.height)
-        ]
+        corners = [self.position(col, row) for col in (0, self.width) for row in (0, self.height)]
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         return min(xs), min(ys), max(xs), max(ys)
 
@@ -163,6 +164,18 @@ class Grid(BaseModel):
         """Return x, y of a place on the grid; whole numbers are the corners of pixels."""
         x0, dx, rx, y0, ry, dy = self.transform
         return x0 + col * dx + row * rx, y0 + col * ry + row * dy
+
+    def position_arrays(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Return x, y of many places on the grid; see `position`."""
+        x0, dx, rx, y0, ry, dy = self.transform
+        return x0 + cols * dx + rows * rx, y0 + cols * ry + rows * dy
+
+    def place_arrays(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
+        """Return columns, rows of many coordinates: the inverse of `position_arrays`."""
+        x0, dx, rx, y0, ry, dy = self.transform
+        det = dx * dy - rx * ry
+        east, north = xs - x0, ys - y0
+        return (east * dy - north * rx) / det, (north * dx - east * ry) / det
 
     def window_transform(self, window: Window) -> GeoTransform:
         """Return the transform of a raster that holds only this window.

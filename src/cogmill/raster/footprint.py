@@ -1,0 +1,341 @@
+"""What of the source a window of the target needs, from a lattice of its points. Pure.
+
+Plans ask thousands of times and tasks ask again, with the same answer: nothing here depends on
+more than the warp and the window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from cogmill.raster.crs import transform_back
+from cogmill.raster.grid import Floats, Window
+from cogmill.raster.warpspec import KernelScales, WarpSpec
+
+#: Largest side of a region that GDAL warps at a time, in target pixels.
+CHUNK: Final = 1024
+#: Smallest, where a target pixel takes many source pixels.
+_SMALLEST_CHUNK: Final = 64
+#: Bytes of source pixels that one region may take, unless the smallest one takes more.
+_CHUNK_BYTES: Final = 48 << 20
+#: With an alpha band GDAL warps whole blocks of the VRT, counted from the grid's corner: the
+#: largest of these that the window is made of, else the smallest.
+_ALPHA_BLOCKS: Final = (256, 128, 64)
+#: Lattice cells along the side of a whole window, at least, and along that of each region.
+_CELLS: Final = 32
+_CHUNK_CELLS: Final = 4
+#: Cells along the side of a region in GDAL's own sampling.
+_GDAL_CELLS: Final = 20
+#: What a second difference says of a curve's height over its chord is right for a parabola.
+_SAFETY: Final = 1.5
+#: GDAL reads an axis in full from 0.9 of it on.
+_ALL_OF_IT: Final = 0.88
+#: Beyond this GDAL's kernel does not grow.
+_UNSCALED: Final = 0.95
+_LATTICE: Final = 33
+_FAR: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A region that GDAL warps at a time.
+
+    Attributes
+    ----------
+    target, source : Window
+        Its pixels, and those of the source that GDAL reads for it at most.
+    """
+
+    target: Window
+    source: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a window of the target needs.
+
+    Attributes
+    ----------
+    chunks : tuple of Chunk
+        The regions that touch the source, row by row.
+    source : Window or None
+        What all of them read, None where there is none.
+    extra : int
+        Source pixels for GDAL's ``SOURCE_EXTRA``.
+    """
+
+    chunks: tuple[Chunk, ...]
+    source: Window | None
+    extra: int
+
+
+def source_positions(spec: WarpSpec, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+    """Return where places of the target grid lie on the source grid.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    cols, rows : ndarray
+        Places on the target; whole numbers are the corners of pixels.
+
+    Returns
+    -------
+    cols, rows : ndarray
+        Places on the source; NaN where there is none.
+    """
+    at = spec.target.position_arrays(cols, rows)
+    xs, ys = transform_back(spec.ends, spec.coordinate_operation, *at)
+    there = np.isfinite(xs) & np.isfinite(ys)
+    places = spec.source.place_arrays(np.where(there, xs, np.nan), np.where(there, ys, np.nan))
+    return np.clip(places[0], -_FAR, _FAR), np.clip(places[1], -_FAR, _FAR)
+
+
+def kernel_scales(spec: WarpSpec) -> KernelScales:
+    """Return the kernel's scales for a whole job, from the Jacobian on a lattice of the target.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp; its own scales are not looked at.
+
+    Returns
+    -------
+    KernelScales
+        Over the places of the lattice that lie on the source; over all of them where none does.
+    """
+    source, target = spec.source, spec.target
+    cols, rows = np.meshgrid(
+        np.linspace(0.5, target.width - 0.5, _LATTICE),
+        np.linspace(0.5, target.height - 0.5, _LATTICE),
+    )
+    steps = ((-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5))
+    at_cols = np.stack([cols + col for col, _ in steps])
+    at_rows = np.stack([rows + row for _, row in steps])
+    src_cols, src_rows = source_positions(spec, at_cols, at_rows)
+    xs = 1 / np.hypot(src_cols[1] - src_cols[0], src_cols[3] - src_cols[2])
+    ys = 1 / np.hypot(src_rows[1] - src_rows[0], src_rows[3] - src_rows[2])
+    there = np.isfinite(xs) & np.isfinite(ys)
+    on_source = there & (src_cols[0] >= 0) & (src_cols[0] <= source.width)
+    on_source &= (src_rows[0] >= 0) & (src_rows[0] <= source.height)
+    used = on_source if on_source.any() else there
+    if not used.any():
+        return KernelScales(xscale=1, yscale=1, minimum=1, median=1, maximum=1)
+    both = np.sqrt(xs[used] * ys[used])
+    return KernelScales(
+        xscale=_scale(xs[used]),
+        yscale=_scale(ys[used]),
+        minimum=_rounded(both.min()),
+        median=_rounded(np.median(both)),
+        maximum=_rounded(both.max()),
+    )
+
+
+def _scale(scales: Floats) -> float:
+    median = _rounded(np.median(scales))
+    return 1.0 if median >= _UNSCALED else median
+
+
+def _rounded(value: Any) -> float:
+    """Six significant digits: a scale is a choice, and travels as text."""
+    return float(f"{float(value):.6g}")
+
+
+@lru_cache(maxsize=4096)
+def footprint(spec: WarpSpec, window: Window) -> Footprint:
+    """Return what a window of the target needs of the source, and how it is cut to be warped.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    window : Window
+        On the target grid.
+    """
+    side = max(_chunk_side(spec), block_side(spec, window))
+    whole = _snapped(spec, window, block_side(spec, window))
+    cells = max(_CHUNK_CELLS, -(-_CELLS * side // max(whole.width, whole.height)))
+    col_edges, row_edges = (
+        _edges(whole.col_off, whole.col_stop, side),
+        _edges(whole.row_off, whole.row_stop, side),
+    )
+    cols, rows = np.meshgrid(_ticks(col_edges, cells), _ticks(row_edges, cells))
+    places = source_positions(spec, cols, rows)
+    if not np.isfinite(places[0]).any():
+        return Footprint((), None, 0)
+    bends = [_bend(each) for each in places]
+    gaps = [_gap(each) for each in places]
+    sampled = max(bends) * (cells / _GDAL_CELLS) ** 2 + max(gaps)
+    extra = min(spec.reach + 1 + math.ceil(sampled), max(spec.source.width, spec.source.height))
+    margins = [bend + gap for bend, gap in zip(bends, gaps, strict=True)]
+    chunks = []
+    for down in range(len(row_edges) - 1):
+        for across in range(len(col_edges) - 1):
+            part = (
+                slice(down * cells, (down + 1) * cells + 1),
+                slice(across * cells, (across + 1) * cells + 1),
+            )
+            target = Window.spanning(
+                col_edges[across], row_edges[down], col_edges[across + 1], row_edges[down + 1]
+            )
+            if target is None:
+                continue
+            found = [
+                _needed(spec, each[part], margin, (length, whole_length, extra))
+                for each, margin, length, whole_length in (
+                    (places[0], margins[0], target.width, spec.source.width),
+                    (places[1], margins[1], target.height, spec.source.height),
+                )
+            ]
+            if found[0] is not None and found[1] is not None:
+                source = Window.spanning(found[0][0], found[1][0], found[0][1], found[1][1])
+                if source is not None:
+                    chunks.append(Chunk(target, source))
+    return Footprint(tuple(chunks), _union(chunks), extra)
+
+
+def source_window(spec: WarpSpec, window: Window) -> Window | None:
+    """Return the source pixels that GDAL may ask for to warp a window of the target.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    window : Window
+        On the target grid.
+
+    Returns
+    -------
+    Window or None
+        Within the source, the kernel's halo included; None where the window touches no source.
+    """
+    return footprint(spec, window).source
+
+
+def warp_buffer_bytes(spec: WarpSpec, window: Window) -> int:
+    """Return at most how many bytes GDAL allocates to warp a window, beside held and result.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    window : Window
+        On the target grid.
+
+    Returns
+    -------
+    int
+        For the largest of its regions: GDAL's own copy of source and target and their masks.
+        Measured as ``VmHWM`` with GDAL 3.10.3; see the tests.
+    """
+    chunks = footprint(spec, window).chunks
+    return max(_chunk_bytes(spec, chunk) for chunk in chunks) + (1 << 20) if chunks else 0
+
+
+def _chunk_bytes(spec: WarpSpec, chunk: Chunk) -> int:
+    planes = spec.bands + spec.target_mask
+    source = planes * spec.itemsize
+    target = planes * spec.itemsize
+    masks = (planes + 2) / 8
+    if spec.source_mask:
+        masks += 1
+    if spec.source_alpha:
+        # Densities are four bytes a pixel; the result passes through GDAL's block cache.
+        masks += 4
+        target += 4 + (planes + 1) * spec.itemsize
+    return math.ceil(chunk.source.size * (source + masks) + chunk.target.size * (target + 1))
+
+
+def _chunk_side(spec: WarpSpec) -> int:
+    """Return the side of regions: a power of two, so that every window is cut alike."""
+    per_pixel = (spec.planes + spec.target_mask) * spec.itemsize + 4 * spec.source_alpha
+    per_pixel_of_target = per_pixel / (spec.xscale * spec.yscale)
+    side = CHUNK
+    while side > _SMALLEST_CHUNK and side * side * per_pixel_of_target > _CHUNK_BYTES:
+        side //= 2
+    return side
+
+
+def block_side(spec: WarpSpec, window: Window) -> int:
+    """Return the side of the blocks of the warped VRT from which a window is read."""
+    if not spec.source_alpha:
+        return 1
+    for side in _ALPHA_BLOCKS:
+        if _snapped(spec, window, side) == window:
+            return side
+    return _ALPHA_BLOCKS[-1]
+
+
+def _snapped(spec: WarpSpec, window: Window, side: int) -> Window:
+    """Return the blocks that a window touches, as one window."""
+    snapped = Window.spanning(
+        window.col_off // side * side,
+        window.row_off // side * side,
+        min(-(-window.col_stop // side) * side, spec.target.width),
+        min(-(-window.row_stop // side) * side, spec.target.height),
+    )
+    return snapped or window
+
+
+def _edges(start: int, stop: int, side: int) -> list[int]:
+    return [*range(start, stop, side), stop]
+
+
+def _ticks(edges: list[int], cells: int) -> Floats:
+    """Return coordinates from edge to edge, each stretch in as many cells."""
+    inner = [np.linspace(low, high, cells, endpoint=False) for low, high in pairwise(edges)]
+    return np.concatenate([*inner, np.array([float(edges[-1])])])
+
+
+def _bend(places: Floats) -> float:
+    """Return how far, in source pixels, a footprint may bulge out between lattice points."""
+    bend = 0.0
+    for axis in (0, 1):
+        second = np.abs(np.diff(places, 2, axis=axis))
+        if np.isfinite(second).any():
+            bend += float(np.nanmax(second)) / 8
+    return bend * _SAFETY
+
+
+def _gap(places: Floats) -> float:
+    """Return how far a footprint may reach beyond the points that could be transformed."""
+    if np.isfinite(places).all():
+        return 0.0
+    steps = [np.abs(np.diff(places, axis=axis)) for axis in (0, 1)]
+    largest = [float(np.nanmax(step)) for step in steps if np.isfinite(step).any()]
+    return 10.0 + (max(largest) if largest else _FAR)
+
+
+def _needed(
+    spec: WarpSpec, places: Floats, margin: float, lengths: tuple[int, int, int]
+) -> tuple[int, int] | None:
+    """Return first and last (excluded) source pixel of a region along one axis."""
+    target, whole, extra = lengths
+    if not np.isfinite(places).any():
+        return None
+    low, high = float(np.nanmin(places)) - margin, float(np.nanmax(places)) + margin
+    if high < 0 or low > whole:
+        return None
+    # As GDAL: the kernel grows with the region's own scale, then by what was said to be extra.
+    grown = math.ceil(spec.radius * max(1.0, (high - low) / target / _UNSCALED)) + 1 + extra
+    first, last = max(0, math.floor(low)), min(whole, math.ceil(high))
+    if last - first > _ALL_OF_IT * whole:
+        return 0, whole
+    return max(0, first - grown), min(whole, last + grown)
+
+
+def _union(chunks: list[Chunk]) -> Window | None:
+    if not chunks:
+        return None
+    return Window.spanning(
+        min(chunk.source.col_off for chunk in chunks),
+        min(chunk.source.row_off for chunk in chunks),
+        max(chunk.source.col_stop for chunk in chunks),
+        max(chunk.source.row_stop for chunk in chunks),
+    )

@@ -1,0 +1,148 @@
+"""The one target grid of a job: the one that gdalwarp would choose, unless the user names it."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from rasterio.control import GroundControlPoint
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import calculate_default_transform
+
+from cogmill.errors import Refused
+from cogmill.raster.grid import GeoTransform, Grid
+
+#: TIFF counts the pixels of a side in 32 bits, GDAL with a sign.
+MOST_PIXELS_A_SIDE: Final = 2**31 - 1
+#: More than any disk holds, and than any plan could list: a slip of the hand.
+MOST_PIXELS: Final = 10**14
+
+Bounds = tuple[float, float, float, float]
+
+
+def target_grid(
+    source: Grid,
+    dst_crs: str,
+    coordinate_operation: str | None,
+    resolution: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
+) -> Grid:
+    """Return the grid that gdalwarp would choose, with what the user names as ``-tr`` and ``-te``.
+
+    Parameters
+    ----------
+    source : Grid
+        The source in full.
+    dst_crs : str
+        The target's coordinate system, as WKT.
+    coordinate_operation : str or None
+        The job's operation; None where source and target share a system.
+    resolution : (float, float), optional
+        Width and height of a pixel in units of the target system, both positive.
+    bounds : (float, float, float, float), optional
+        Left, bottom, right, top in the target system.
+
+    Returns
+    -------
+    Grid
+        North up.
+
+    Raises
+    ------
+    Refused
+        The source has no place in the target system, or resolution or bounds make no sense.
+    """
+    _check_resolution(resolution)
+    _check_bounds(bounds)
+    suggested, size = _suggested(source, dst_crs, coordinate_operation, resolution)
+    if resolution is None and bounds is None:
+        return _grid(dst_crs, suggested, size)
+    x0, dx, _, y0, _, dy = suggested
+    width, height = resolution or (dx, -dy)
+    left, bottom, right, top = bounds or (x0, y0 + size[1] * dy, x0 + size[0] * dx, y0)
+    cols, rows = _whole((right - left) / width), _whole((top - bottom) / height)
+    if bounds is not None and resolution is None:
+        # As gdalwarp: the suggested size of a pixel is adjusted so that the bounds hold exactly.
+        cols, rows = max(cols, 1), max(rows, 1)
+        width, height = (right - left) / cols, (top - bottom) / rows
+    return _grid(dst_crs, (left, width, 0.0, top, 0.0, -height), (cols, rows))
+
+
+def _suggested(
+    source: Grid,
+    dst_crs: str,
+    operation: str | None,
+    resolution: tuple[float, float] | None,
+) -> tuple[GeoTransform, tuple[int, int]]:
+    options = {} if operation is None else {"COORDINATE_OPERATION": operation}
+    _, dx, rx, _, ry, dy = source.transform
+    place: dict[str, object]
+    if rx == 0 and ry == 0:
+        left, top = source.position(0, 0)
+        right, bottom = source.position(source.width, source.height)
+        place = {"left": left, "bottom": bottom, "right": right, "top": top}
+    else:
+        corners = [(0, 0), (source.width, 0), (source.width, source.height), (0, source.height)]
+        place = {
+            "gcps": [
+                GroundControlPoint(row=row, col=col, x=x, y=y)
+                for col, row in corners
+                for x, y in [source.position(col, row)]
+            ]
+        }
+    try:
+        transform, width, height = calculate_default_transform(
+            source.crs,
+            dst_crs,
+            source.width,
+            source.height,
+            resolution=resolution,
+            **place,
+            **options,
+        )
+    except (CRSError, RasterioError, ValueError) as error:
+        raise Refused(
+            f"the raster has no place in the target coordinate system: {error}",
+            "check --dst-crs and --src-crs, or give --bounds inside the target system",
+        ) from error
+    return transform.to_gdal(), (int(width), int(height))
+
+
+def _grid(crs: str, transform: GeoTransform, size: tuple[int, int]) -> Grid:
+    cols, rows = size
+    if cols < 1 or rows < 1:
+        raise Refused(
+            f"the target grid would have {cols} x {rows} pixels",
+            "give a finer --resolution or larger --bounds",
+        )
+    if max(size) > MOST_PIXELS_A_SIDE or cols * rows > MOST_PIXELS:
+        raise Refused(
+            f"the target grid would have {cols} x {rows} pixels; "
+            f"{MOST_PIXELS_A_SIDE} a side and {MOST_PIXELS:.0e} in all are the limit",
+            "give a coarser --resolution or smaller --bounds",
+        )
+    return Grid(crs=crs, transform=transform, width=cols, height=rows)
+
+
+def _whole(pixels: float) -> int:
+    """Round a number of pixels as gdalwarp does."""
+    return math.floor(min(pixels, 1e18) + 0.5)
+
+
+def _check_resolution(resolution: tuple[float, float] | None) -> None:
+    if resolution is not None and not all(math.isfinite(r) and r > 0 for r in resolution):
+        raise Refused(
+            f"{resolution[0]:g} x {resolution[1]:g} is no size of a pixel",
+            "give --resolution positive numbers, in units of the target coordinate system",
+        )
+
+
+def _check_bounds(bounds: Bounds | None) -> None:
+    if bounds is None:
+        return
+    left, bottom, right, top = bounds
+    if not all(map(math.isfinite, bounds)) or left >= right or bottom >= top:
+        raise Refused(
+            f"the bounds {left:g} {bottom:g} {right:g} {top:g} hold nothing",
+            "give --bounds as left, bottom, right, top, in units of the target coordinate system",
+        )

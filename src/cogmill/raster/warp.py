@@ -1,0 +1,191 @@
+"""The exact warp: any window of the target from held source pixels, the same however it is cut.
+
+GDAL computes, from arrays that `source` decoded; it decodes nothing itself. What it needs beyond
+the held window fails to be read, and is never taken for nodata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window as RasterioWindow
+
+from cogmill.errors import PermanentError, SourceWindowTooSmall
+from cogmill.raster.footprint import (
+    Footprint,
+    block_side,
+    footprint,
+    kernel_scales,
+    source_positions,
+    source_window,
+    warp_buffer_bytes,
+)
+from cogmill.raster.grid import Window
+from cogmill.raster.source import Held
+from cogmill.raster.vrt import OUTSIDE, frame_xml, warped_xml
+from cogmill.raster.warpspec import KERNELS, KernelScales, WarpSpec, check_resampling
+
+__all__ = [
+    "KERNELS",
+    "KernelScales",
+    "WarpSpec",
+    "Warped",
+    "check_resampling",
+    "kernel_scales",
+    "source_positions",
+    "source_window",
+    "warp",
+    "warp_buffer_bytes",
+]
+
+#: Rows of one band that are looked through for NaN at a time.
+_ROWS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Warped:
+    """Pixels of a window of the target.
+
+    Attributes
+    ----------
+    window : Window
+        On the target grid.
+    pixels : ndarray
+        Shape ``(band, row, col)``, of the job's dtype; the alpha band, if there is one, is last.
+    mask : ndarray of uint8 or None
+        Shape ``(row, col)``, 255 valid and 0 not; None where the target has no mask.
+    """
+
+    window: Window
+    pixels: npt.NDArray[Any]
+    mask: npt.NDArray[np.uint8] | None
+
+
+def warp(spec: WarpSpec, held: Held | None, window: Window) -> Warped:
+    """Warp held source pixels to a window of the target, within `gdal.environment`.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    held : Held or None
+        At least the pixels of ``source_window(spec, window)``; None where that is None. NaN in it
+        is written over with the band's nodata where a finite one marks invalid pixels, and clears
+        the alpha band or the mask where there is one: a NaN is invalid, and GDAL would spread it.
+    window : Window
+        On the target grid.
+
+    Returns
+    -------
+    Warped
+        The same values for every window, and every larger held window, that hold the pixel.
+
+    Raises
+    ------
+    SourceWindowTooSmall
+        GDAL asked for a pixel that is not held: hold more, and count it.
+    """
+    planes = spec.planes + spec.target_mask
+    result = np.empty((planes, window.height, window.width), spec.dtype)
+    fill = [*spec.fill(), *[0.0] * spec.target_mask]
+    for plane, value in zip(result, fill, strict=True):
+        plane[...] = value
+    needs = footprint(spec, window)
+    if held is not None and needs.chunks:
+        _check(spec, held)
+        _warp_chunks(spec, mark_nan(spec, held), needs, window, result)
+    if not spec.target_mask:
+        return Warped(window, result, None)
+    valid = np.where(result[-1] > 0, np.uint8(255), np.uint8(0))
+    return Warped(window, result[:-1], valid)
+
+
+def _warp_chunks(
+    spec: WarpSpec, held: Held, needs: Footprint, window: Window, result: npt.NDArray[Any]
+) -> None:
+    frame = frame_xml(spec, held)
+    document = warped_xml(spec, frame, needs.extra, block_side(spec, window))
+    for chunk in needs.chunks:
+        part = chunk.target.intersect(window)
+        if part is None:
+            continue
+        rows, cols = part.shift(-window.col_off, -window.row_off).slices
+        at = RasterioWindow(part.col_off, part.row_off, part.width, part.height)
+        try:
+            # Opened for each region, so that the cached blocks of an alpha band go with it.
+            with rasterio.open(document) as dataset:
+                dataset.read(window=at, out=result[:, rows, cols])
+        except RasterioIOError as error:
+            raise _explained(error, part, held) from error
+
+
+def _explained(error: BaseException, window: Window, held: Held) -> Exception:
+    cause: BaseException | None = error
+    reasons = []
+    while cause is not None:
+        reasons.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    if any(OUTSIDE in reason for reason in reasons):
+        return SourceWindowTooSmall(
+            f"the target's {window} needs source pixels outside {held.window}", "hold more"
+        )
+    return PermanentError(
+        f"GDAL cannot warp the target's {window}: {reasons[-1]}",
+        "check the coordinate systems with cogmill inspect",
+    )
+
+
+def _check(spec: WarpSpec, held: Held) -> None:
+    if held.pixels.shape[0] != spec.planes or held.pixels.dtype != np.dtype(spec.dtype):
+        raise ValueError(
+            f"{held.pixels.shape[0]} planes of {held.pixels.dtype} are held, "
+            f"{spec.planes} of {spec.dtype} are to be warped"
+        )
+    if not spec.source.window.contains(held.window):
+        raise ValueError(f"{held.window} is not within the source")
+
+
+def mark_nan(spec: WarpSpec, held: Held) -> Held:
+    """Return held pixels in which every NaN is marked as invalid in the way that the warp reads.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    held : Held
+        Its pixels are changed where `warp` says so; its mask is copied before it is changed.
+    """
+    if not spec.is_float:
+        return held
+    if spec.source_mask and held.mask is not None:
+        mask = held.mask
+        for rows, missing in _missing(held.pixels):
+            if missing.any():
+                mask = mask.copy() if mask is held.mask else mask
+                mask[rows][missing] = 0
+        return Held(window=held.window, pixels=held.pixels, mask=mask)
+    if spec.source_alpha:
+        for rows, missing in _missing(held.pixels[:-1]):
+            held.pixels[-1, rows][missing] = 0
+        return held
+    for plane, value in zip(held.pixels, spec.invalid(), strict=True):
+        if value is None or np.isnan(value):
+            continue
+        for rows, missing in _missing(plane[np.newaxis]):
+            plane[rows][missing] = value
+    return held
+
+
+def _missing(planes: npt.NDArray[Any]) -> Any:
+    """Yield slices of rows, and which of their pixels are NaN in any plane."""
+    for start in range(0, planes.shape[1], _ROWS):
+        rows = slice(start, start + _ROWS)
+        missing = np.isnan(planes[0, rows])
+        for plane in planes[1:]:
+            missing |= np.isnan(plane[rows])
+        yield rows, missing
