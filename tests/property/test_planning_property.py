@@ -66,9 +66,7 @@ def test_work_tiles_cover_an_output_tile_once_in_whole_blocks(
 ) -> None:
     side = 8 * eights * block
     width, height = data.draw(st.integers(1, side)), data.draw(st.integers(1, side))
-    tile = Window(
-        col_off=corner[0] * side, row_off=corner[1] * side, width=width, height=height
-    )
+    tile = Window(col_off=corner[0] * side, row_off=corner[1] * side, width=width, height=height)
     sizes = list(work_sizes(side, block, largest))
     assert sizes[-1] == (block, block)
     assert len(set(sizes)) == len(sizes)

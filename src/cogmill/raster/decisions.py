@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import numpy as np
 
 from cogmill.errors import Refused
 from cogmill.raster.codecs import BlockCodec, CodecOptions, Predictor, Samples, profile
 from cogmill.raster.options import PlanOptions
+from cogmill.raster.overviews import Method
 from cogmill.raster.rasterplan import Validity
 from cogmill.raster.structure import Structure
 
@@ -60,12 +61,10 @@ def resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
     return options.resampling
 
 
-def overview_resampling(
-    structure: Structure, options: PlanOptions
-) -> Literal["average", "nearest", "mode"]:
+def overview_resampling(structure: Structure, options: PlanOptions) -> Method:
     """Return the overviews' kernel: the user's, or by the data."""
     if options.overviews_by is not None:
-        return options.overviews_by
+        return cast(Method, options.overviews_by)
     return "nearest" if holds_classes(structure) or is_complex(structure) else "average"
 
 
@@ -152,7 +151,7 @@ def decide_validity(
         return Validity(kind="nodata", source_nodata=own, target_nodata=own)
     if not reprojects:
         return Validity(kind="none")
-    if np.dtype(structure.dtype).kind == "f":
+    if np.dtype(structure.dtype).kind in "fc":
         nan = (math.nan,) * structure.bands
         return Validity(kind="none", source_nodata=nan, target_nodata=nan)
     return Validity(kind="none", target_mask=True)
@@ -164,7 +163,11 @@ def _own_nodata(structure: Structure, notes: Notes) -> tuple[float | None, ...] 
         None if value is None or not representable(value, structure.dtype) else value
         for value in structure.nodata
     )
-    lost = {v for v, kept in zip(structure.nodata, values, strict=True) if v is not None and kept is None}
+    lost = {
+        v
+        for v, kept in zip(structure.nodata, values, strict=True)
+        if v is not None and kept is None
+    }
     for value in sorted(lost):
         notes.warn(
             f"nodata {value:g} is not a value of {structure.dtype} pixels, so no pixel has it; "

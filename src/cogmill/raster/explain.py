@@ -96,8 +96,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "pieces": None if plan.piece_memory is None else dict(plan.piece_memory.parts),
         },
         "cost": {
-            way: cost.model_dump(mode="json")
-            for way, cost in zip(_WAYS, _costs(plan), strict=True)
+            way: cost.model_dump(mode="json") for way, cost in zip(_WAYS, _costs(plan), strict=True)
         },
         "gdalwarp": list(plan.gdalwarp),
         "warnings": list(plan.warnings),
@@ -187,7 +186,8 @@ def _warp_lines(plan: RasterPlan) -> list[str]:
     lines = [f"Valid pixels: by {validity.kind}" if validity.kind != "none" else ""]
     if plan.warp is not None:
         lines.append(
-            f"Warp: {plan.resampling}, kernel scales {plan.warp.xscale:.4g} x {plan.warp.yscale:.4g}"
+            f"Warp: {plan.resampling}, kernel scales "
+            f"{plan.warp.xscale:.4g} x {plan.warp.yscale:.4g}"
         )
     if plan.scales is not None:
         scales = plan.scales

@@ -7,7 +7,13 @@ from typing import Final
 
 from cogmill.errors import Refused
 from cogmill.raster.decisions import Notes
-from cogmill.raster.geodesy import CoordinateOperation, choose_operation, crs_text, footprint, same_crs
+from cogmill.raster.geodesy import (
+    CoordinateOperation,
+    choose_operation,
+    crs_text,
+    footprint,
+    same_crs,
+)
 from cogmill.raster.grid import Grid
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.structure import Structure
@@ -71,20 +77,27 @@ def place(structure: Structure, options: PlanOptions, notes: Notes) -> Placement
             f"{structure.name} has no coordinate system, so it cannot be placed on another grid",
             "say which one it has with --src-crs, for example --src-crs EPSG:32633",
         )
-    dst_crs = crs_text(options.dst_crs, "--dst-crs") if options.dst_crs else source.crs
+    placed = source.model_copy(update={"crs": crs_text(source.crs, "--src-crs")})
+    dst_crs = crs_text(options.dst_crs, "--dst-crs") if options.dst_crs else placed.crs
     operation = None
-    if not same_crs(source.crs, dst_crs) or options.coordinate_operation:
+    if options.coordinate_operation is None and same_crs(placed.crs, dst_crs):
+        dst_crs = placed.crs
+    else:
         operation = choose_operation(
-            source.crs, dst_crs, footprint(source), options.coordinate_operation, options.strict_crs
+            placed.crs,
+            dst_crs,
+            footprint(placed),
+            options.coordinate_operation,
+            options.strict_crs,
         )
         for warning in operation.warnings:
             notes.warn(warning)
     pipeline = operation.pipeline if operation else None
-    target = target_grid(source, dst_crs, pipeline, options.resolution, options.bounds)
+    target = target_grid(placed, dst_crs, pipeline, options.resolution, options.bounds)
     _refuse_absurd(target, options)
     if operation is None and _same_place(source, target):
         return Placement(source, source, None, True, "the target grid is the source's own")
-    return Placement(source, target, operation, False, _why(options))
+    return Placement(placed, target, operation, False, _why(options))
 
 
 def _refuse_points(structure: Structure) -> None:

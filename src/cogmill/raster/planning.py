@@ -20,6 +20,7 @@ from cogmill.raster.decisions import (
     resampling,
 )
 from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
+from cogmill.raster.footprint import kernel_scales
 from cogmill.raster.grid import Grid, OutputTile
 from cogmill.raster.memory import PROCESS_BASE
 from cogmill.raster.options import PlanOptions
@@ -28,7 +29,8 @@ from cogmill.raster.placing import Placement, place
 from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
 from cogmill.raster.structure import Structure
-from cogmill.raster.warp import KernelScales, WarpSpec, gdalwarp_commands, kernel_scales
+from cogmill.raster.warp import gdalwarp_commands
+from cogmill.raster.warpspec import KernelScales, WarpSpec
 from cogmill.raster.working import Job
 
 __all__ = [
@@ -75,8 +77,11 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
     image = _image(structure, options, placement.target, validity)
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
-    if scales is not None and scales.warning:
-        notes.warn(scales.warning)
+    if scales is not None and scales.uneven:
+        notes.warn(
+            f"the kernel is made for the median scale {scales.median:.3g}, and some place has "
+            f"{scales.minimum:.3g}: detail there is sampled, not averaged"
+        )
     choice = choose(Job(structure, options, placement.target, spec, image, kernel))
     return RasterPlan(
         stem=stem,
@@ -155,9 +160,7 @@ def _begin(placement: Placement) -> str:
     return f"{done}, for {placement.why}"
 
 
-def _image(
-    structure: Structure, options: PlanOptions, grid: Grid, validity: Validity
-) -> CogImage:
+def _image(structure: Structure, options: PlanOptions, grid: Grid, validity: Validity) -> CogImage:
     return CogImage(
         grid=grid,
         bands=structure.bands,
@@ -194,15 +197,14 @@ def _warp(
         source=placement.source,
         target=placement.target,
         resampling=kernel,
-        xscale=1.0,
-        yscale=1.0,
         coordinate_operation=placement.operation.pipeline if placement.operation else None,
         dtype=structure.dtype,
         bands=structure.bands - (1 if validity.alpha_band else 0),
         source_nodata=validity.source_nodata,
         target_nodata=validity.target_nodata,
-        source_alpha=validity.kind in ("alpha", "mask"),
-        target_mask=validity.target_mask or validity.kind == "alpha",
+        source_alpha=validity.kind == "alpha",
+        source_mask=validity.kind == "mask",
+        target_mask=validity.target_mask,
     )
     scales = kernel_scales(spec)
     return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale}), scales

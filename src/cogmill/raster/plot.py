@@ -12,9 +12,9 @@ import numpy.typing as npt
 from cogmill.errors import Refused
 from cogmill.raster.choosing import size_text
 from cogmill.raster.explain import cost_table, structure_text
+from cogmill.raster.footprint import source_positions
 from cogmill.raster.grid import Window, work_tiles
 from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.warp import source_positions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,9 +142,7 @@ def _frame(axes: Axes, width: int, height: int) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.11), ncol=4, frameon=False, fontsize=9
-    )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncol=4, frameon=False, fontsize=9)
 
 
 def _rectangle(
@@ -201,9 +199,7 @@ def _outline(plan: RasterPlan, window: Window) -> tuple[Floats, Floats]:
     cols, rows = window.col_off + across * window.width, window.row_off + down * window.height
     if plan.warp is None:
         return cols, rows
-    xs, ys = source_positions(plan.warp, cols, rows)
-    outside = ~(np.isfinite(xs) & np.isfinite(ys))
-    return np.where(outside, np.nan, xs), np.where(outside, np.nan, ys)
+    return source_positions(plan.warp, cols, rows)
 
 
 def _numbers(plan: RasterPlan) -> str:

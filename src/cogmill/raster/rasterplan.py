@@ -11,15 +11,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
-from cogmill.raster.cog_image import CogImage
 from cogmill.raster.codecs import BlockCodec
+from cogmill.raster.cog_image import CogImage
 from cogmill.raster.costs import Costs
 from cogmill.raster.geodesy import CoordinateOperation
 from cogmill.raster.grid import Grid, OutputTile, Window, output_tiles
 from cogmill.raster.memory import MemoryEstimate
 from cogmill.raster.options import Number, PlanOptions
+from cogmill.raster.overviews import Method
 from cogmill.raster.structure import Structure
-from cogmill.raster.warp import KernelScales, WarpSpec
+from cogmill.raster.warpspec import KernelScales, WarpSpec
 
 Way = Literal["direct", "two-stage"]
 
@@ -109,7 +110,7 @@ class RasterPlan(BaseModel):
     operation: CoordinateOperation | None
     validity: Validity
     resampling: str
-    overview_resampling: str
+    overview_resampling: Method
     image: CogImage
     work_rows: int
     work_cols: int
@@ -130,6 +131,25 @@ class RasterPlan(BaseModel):
     def tile_size(self) -> int:
         """Side of an output tile in pixels."""
         return self.options.tile_size
+
+    @property
+    def held_bands(self) -> tuple[int, ...]:
+        """The source's bands, counted from 1, in the order in which the warp holds them.
+
+        That is their own order, but for an alpha band that says what is valid: it comes last. The
+        result of the warp has the same order; `output_order` brings it back.
+        """
+        alpha = self.validity.alpha_band
+        bands = range(1, self.structure.bands + 1)
+        if alpha is None or self.copies:
+            return tuple(bands)
+        return (*(band for band in bands if band != alpha), alpha)
+
+    @property
+    def output_order(self) -> tuple[int, ...]:
+        """Indices, from 0, that bring planes in the order of `held_bands` to the output's."""
+        held = self.held_bands
+        return tuple(held.index(band) for band in sorted(held))
 
     @cached_property
     def tiles(self) -> tuple[OutputTile, ...]:

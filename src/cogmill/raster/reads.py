@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.fetching import requests, touched
+from cogmill.raster.footprint import source_window
 from cogmill.raster.grid import Window, work_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.pieces import piece_codec
 from cogmill.raster.structure import Structure
-from cogmill.raster.warp import WarpSpec, source_window
+from cogmill.raster.warpspec import WarpSpec
 
 Ints = npt.NDArray[np.int64]
 #: A work tile on the target grid and the window of the source that it needs; None: none at all.
@@ -53,7 +54,30 @@ def window_reads(spec: WarpSpec | None, window: Window, size: WorkSize) -> tuple
     works = work_tiles(window, size.rows, size.cols)
     if spec is None:
         return tuple((work, work) for work in works)
-    return tuple((work, source_window(spec, work)) for work in works)
+    return tuple((work, _needed(spec, work, size.block)) for work in works)
+
+
+def bands(work: Window, block: int) -> tuple[Window, ...]:
+    """Return the rows of blocks of a work tile, from the top: what is warped at a time.
+
+    Parameters
+    ----------
+    work : Window
+        A work tile on the target grid.
+    block : int
+        Side of a block of the output.
+    """
+    return tuple(work_tiles(work, block, work.width))
+
+
+def _needed(spec: WarpSpec, work: Window, block: int) -> Window | None:
+    """Return what all bands of a work tile need: each looks at its footprint more closely."""
+    needed: Window | None = None
+    for band in bands(work, block):
+        source = source_window(spec, band)
+        if source is not None:
+            needed = source if needed is None else needed.union(source)
+    return needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +141,7 @@ def source_reads(structure: Structure, windows: Iterable[Window]) -> SourceReads
         if mask is not None:
             masked = requests(mask.blocks, touched(mask, window))
             asked, fetched = asked + len(masked.ranges), fetched + masked.nbytes
-        total += SourceReads(
-            asked, fetched, int(stored[indices].sum()), int(sizes[indices].sum())
-        )
+        total += SourceReads(asked, fetched, int(stored[indices].sum()), int(sizes[indices].sum()))
     return total
 
 

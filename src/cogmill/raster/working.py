@@ -14,6 +14,7 @@ from cogmill.raster.costs import Cost, Output, direct_cost, two_stage_cost
 from cogmill.raster.cutting import RowUnits, cut_pieces, units_per_piece, work_sizes
 from cogmill.raster.encode import encode_memory
 from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
+from cogmill.raster.footprint import warp_buffer_bytes
 from cogmill.raster.grid import Grid, Window, output_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import (
@@ -28,19 +29,20 @@ from cogmill.raster.options import PlanOptions
 from cogmill.raster.reads import (
     Read,
     WorkSize,
+    bands,
     packing_ratio,
     piece_codec_of,
     source_pixel_bytes,
     window_reads,
 )
 from cogmill.raster.structure import Structure
-from cogmill.raster.warp import WarpSpec, warp_buffer_bytes
+from cogmill.raster.warpspec import WarpSpec
 
 #: Side of the squares of the naive plan, in target pixels.
 NAIVE_SIDE: Final = 4096
-#: Decoding one block needs so many times its decoded size: the codec's output, the predictor's
-#: copy. Measured with deflate and predictors 2 and 3 through tifffile.
-DECODE_COPIES: Final = 2
+#: A row of an intermediate's blocks grows in one buffer (an eighth too large) and is handed over
+#: in another.
+_ENCODED_ROWS: Final = 2.125
 #: A lossless output packs at worst to this part of what the source's ratio promises.
 _RATIO_MARGIN: Final = 1.3
 
@@ -101,9 +103,7 @@ class Job:
     @cached_property
     def tiles(self) -> tuple[Window, ...]:
         """The output tiles."""
-        return tuple(
-            tile.window for tile in output_tiles(self.target, self.options.tile_size)
-        )
+        return tuple(tile.window for tile in output_tiles(self.target, self.options.tile_size))
 
     @cached_property
     def units(self) -> RowUnits:
@@ -149,8 +149,9 @@ class Job:
         held = 0 if source is None else source.size * self.source_pixel_bytes
         warping = 0
         if self.spec is not None and source is not None:
-            rows = min(self.options.block, work.height)
-            warping = warp_buffer_bytes(self.spec, work.model_copy(update={"height": rows}))
+            warping = max(
+                warp_buffer_bytes(self.spec, band) for band in bands(work, self.options.block)
+            )
         rows, encoded = self.encoder_bytes
         return tile_memory(
             TileDemand(
@@ -197,10 +198,8 @@ class Way:
 
 def direct(job: Job) -> Way:
     """Return the direct way: every work tile reads its part of the source."""
-    size, memory, reads = _fit(job, _source_decoding(job.structure.image, job.structure))
-    cost = direct_cost(
-        job.structure, _sources(reads), len(job.tiles), memory.total, job.output
-    )
+    size, memory, reads = _fit(job, _source_decoding(job.structure.image))
+    cost = direct_cost(job.structure, _sources(reads), len(job.tiles), memory.total, job.output)
     fits = memory.total <= job.memory
     return Way(size, memory, (), None, cost.model_copy(update={"fits": fits}))
 
@@ -210,7 +209,7 @@ def two_stage(job: Job) -> Way:
     codec = piece_codec_of(job.structure)
     pixel = job.source_pixel_bytes
     block_bytes = codec.block * codec.block * pixel
-    size, memory, reads = _fit(job, BATCH_BYTES + REQUEST_BYTES + DECODE_COPIES * block_bytes)
+    size, memory, reads = _fit(job, BATCH_BYTES + REQUEST_BYTES + 2 * block_bytes)
     pieces, estimate = _pieces(job, codec.block)
     peak = max(memory.total, estimate.total)
     cost = two_stage_cost(
@@ -250,8 +249,7 @@ def _fit(job: Job, decoding: int) -> tuple[WorkSize, MemoryEstimate, list[tuple[
     """Return the largest work tiles that fit, or the smallest there are."""
     block, side = job.options.block, job.options.tile_size
     sizes = [
-        WorkSize(rows, cols, block)
-        for rows, cols in work_sizes(side, block, job.options.work_tile)
+        WorkSize(rows, cols, block) for rows, cols in work_sizes(side, block, job.options.work_tile)
     ]
     for size in sizes:
         # The largest tile is a quick look; only what passes it is worth all the other tiles.
@@ -275,9 +273,12 @@ def _largest(
 
 def _pieces(job: Job, block: int) -> tuple[tuple[Window, ...], MemoryEstimate]:
     """Return the pieces that fit, or those of a single unit, and the largest one's peak."""
-    units = job.units
-    decoding = _source_decoding(job.structure.image, job.structure)
-    row = block * units.row_bytes
+    units, image = job.units, job.structure.image
+    decoding = _source_decoding(image)
+    # zstd without a predictor packs worse than what a predictor prepared.
+    ratio = packing_ratio(job.structure) if image.predictor == 1 else None
+    packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGIN)
+    row = round(_ENCODED_ROWS * packed * min(block, units.height) * units.row_bytes)
     budget = job.memory - piece_memory(0, decoding, row).total
     taken = max(units_per_piece(units, max(budget, 0), job.options.workers), 1)
     pieces = cut_pieces(units, taken)
@@ -285,13 +286,16 @@ def _pieces(job: Job, block: int) -> tuple[tuple[Window, ...], MemoryEstimate]:
     return pieces, piece_memory(largest, decoding, row)
 
 
-def _source_decoding(layout: ImageLayout, structure: Structure) -> int:
+def _source_decoding(layout: ImageLayout) -> int:
     """Return what reading the source needs beside the pixels that it fills."""
     counts = layout.blocks.byte_counts
-    in_flight = min(int(counts.sum()), BATCH_BYTES + REQUEST_BYTES + int(counts.max()))
+    longest = int(counts.max())
+    # A batch ends with the request that fills it; a block as long as a batch is one by itself.
+    batch = longest if longest >= BATCH_BYTES else BATCH_BYTES + max(REQUEST_BYTES, longest)
     rows = min(layout.block_height, layout.height) if layout.striped else layout.block_height
     decoded = layout.block_bytes // layout.block_height * rows
-    return in_flight + DECODE_COPIES * decoded
+    copies = 0 if layout.compression == "none" else 1 if layout.predictor == 1 else 2
+    return min(int(counts.sum()), batch) + longest + copies * decoded
 
 
 def _sources(reads: list[tuple[Read, ...]]) -> list[Window]:

@@ -1,0 +1,435 @@
+"""Plans of rasters that exist nowhere, and of small ones that do."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.raster.rasters import Case, FileBytes, write
+from tests.raster.synthetic import UTM, layout, structure
+
+from cogmill.errors import Refused
+from cogmill.raster import explain
+from cogmill.raster.cutting import RowUnits, units_per_piece
+from cogmill.raster.decisions import Notes, decide_validity
+from cogmill.raster.gdal import environment
+from cogmill.raster.grid import Window
+from cogmill.raster.memory import GIB, MIB, child_budget
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.planning import RasterPlan, levels, plan, tile_reads, upper_memory
+from cogmill.raster.plot import plot
+from cogmill.raster.reads import source_reads
+from cogmill.raster.source import SourceReader
+from cogmill.raster.structure import Structure, inspect
+
+STRIPED = layout((2000, 1700), (2000, 37))
+TILED = layout((2000, 1700), (256, 256))
+#: Small blocks, so that a small raster has many output tiles.
+SMALL: dict[str, Any] = {"blocksize": 64, "tile_size": 512}
+
+
+def planned(source: Structure, **options: Any) -> RasterPlan:
+    with environment(32 * MIB):
+        return plan(source, PlanOptions.parse(options), "x")
+
+
+@pytest.fixture(scope="module")
+def huge() -> RasterPlan:
+    image = layout((50000, 50000), (50000, 256), dtype="float32")
+    return planned(structure(image), dst_crs="EPSG:3857", memory=4 * GIB)
+
+
+# --- pieces ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bands", "strips"), [(3, 8), (4, 6)])
+def test_a_piece_of_fifty_thousand_float_columns_takes_eight_strips_and_six_with_four_bands(
+    bands: int, strips: int
+) -> None:
+    units = RowUnits(width=50000, height=50000, rows=256, row_bytes=50000 * bands * 4)
+    assert units_per_piece(units, round(1.2 * GIB), workers=1) == strips
+
+
+def test_tiny_strips_are_grouped_and_a_large_budget_still_leaves_pieces_for_all() -> None:
+    units = RowUnits(width=20000, height=20000, rows=1, row_bytes=60000)
+    taken = units_per_piece(units, 64 * GIB, workers=4)
+    assert taken == 20000 // 16
+    assert units_per_piece(units, 64 * GIB, workers=10_000) * 60000 >= 32 * MIB
+
+
+def test_pieces_of_a_tiled_source_are_rows_of_blocks() -> None:
+    made = planned(structure(TILED), strategy="two-stage", **SMALL)
+    assert made.strategy == "two-stage"
+    assert sum(piece.size for piece in made.pieces) == 2000 * 1700
+    assert all(piece.row_off % 256 == 0 for piece in made.pieces)
+
+
+def test_smaller_memory_makes_more_and_smaller_pieces() -> None:
+    image = layout((20000, 20000), (20000, 64))
+    large = planned(structure(image), memory=GIB)
+    small = planned(structure(image), memory=400 * MIB)
+    assert len(small.pieces) > len(large.pieces)
+    for made in (large, small):
+        assert made.piece_memory is not None
+        assert max(made.memory.total, made.piece_memory.total) <= (made.options.memory or 0)
+
+
+# --- which way ------------------------------------------------------------------------------
+
+
+def test_a_striped_source_that_skews_is_decoded_once(huge: RasterPlan) -> None:
+    assert huge.strategy == "two-stage"
+    assert huge.costs.two_stage.blocks_decoded == 196
+    assert huge.costs.direct.blocks_decoded > 10 * 196
+    assert "196" in explain.structure_text(huge.structure)
+
+
+def test_the_naive_plan_fetches_five_times_the_source_at_twenty_thousand_columns() -> None:
+    image = layout((20000, 20000), (20000, 16))
+    made = planned(structure(image), dst_crs="EPSG:3857")
+    chosen = made.costs.two_stage if made.strategy == "two-stage" else made.costs.direct
+    assert made.costs.naive.bytes_fetched >= 5 * chosen.bytes_fetched
+
+
+def test_fifty_thousand_square_plans_in_two_seconds() -> None:
+    image = layout((50000, 50000), (50000, 256), dtype="float32")
+    source = structure(image)
+    planned(structure(STRIPED), dst_crs="EPSG:3857")
+    started = time.perf_counter()
+    planned(source, dst_crs="EPSG:3857", memory=4 * GIB)
+    assert time.perf_counter() - started < 2
+
+
+def test_a_tiled_source_runs_directly() -> None:
+    made = planned(structure(TILED), dst_crs="EPSG:3857", **SMALL)
+    assert made.strategy == "direct"
+    assert made.pieces == ()
+    assert "tiled" in made.reason
+
+
+def test_a_copy_of_strips_decodes_each_at_most_one_and_a_tenth_times() -> None:
+    made = planned(structure(STRIPED), **SMALL)
+    chosen = made.costs.two_stage if made.strategy == "two-stage" else made.costs.direct
+    assert chosen.blocks_decoded <= 1.1 * STRIPED.blocks.length
+
+
+@pytest.mark.parametrize("strategy", ["direct", "two-stage"])
+def test_the_user_may_name_the_way(strategy: str) -> None:
+    made = planned(structure(STRIPED), dst_crs="EPSG:3857", strategy=strategy, **SMALL)
+    assert made.strategy == strategy
+    assert f"--strategy {strategy}" in made.reason
+
+
+# --- copying --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [UTM, None, (0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (5.0, 3.0, 1.0, 9.0, -1.0, 3.0)],
+    ids=["north-up", "none", "south-up", "rotated"],
+)
+def test_without_a_grid_option_pixels_are_copied_on_the_source_grid(
+    transform: tuple[float, ...] | None,
+) -> None:
+    made = planned(structure(STRIPED, crs=None, transform=transform), **SMALL)
+    assert made.copies
+    assert made.warp is None
+    assert made.gdalwarp == ()
+    assert made.target_grid == made.source_grid
+    assert (made.target_grid.width, made.target_grid.height) == (2000, 1700)
+    for tile in made.tiles:
+        for work, source in tile_reads(made, tile):
+            assert source == work
+
+
+def test_a_copy_invents_no_nodata_and_no_mask() -> None:
+    made = planned(structure(STRIPED))
+    assert made.validity.kind == "none"
+    assert made.image.nodata is None
+    assert not made.image.has_mask
+
+
+def test_the_same_grid_in_the_same_system_is_a_copy_and_says_so() -> None:
+    made = planned(structure(STRIPED), dst_crs="EPSG:32633")
+    assert made.copies
+    assert "the source's own" in made.reason
+
+
+def test_another_resolution_in_the_same_system_is_no_copy() -> None:
+    made = planned(structure(STRIPED), resolution=(20, 20))
+    assert not made.copies
+    assert (made.target_grid.width, made.target_grid.height) == (1000, 850)
+
+
+# --- reads ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("work_tile", [None, 128, 200])
+def test_reads_stay_inside_the_source_and_cover_each_tile(work_tile: int | None) -> None:
+    made = planned(structure(STRIPED), dst_crs="EPSG:3857", work_tile=work_tile, **SMALL)
+    whole = Window(col_off=0, row_off=0, width=2000, height=1700)
+    assert len(made.tiles) >= 9
+    for tile in made.tiles:
+        reads = tile_reads(made, tile)
+        assert sum(work.size for work, _ in reads) == tile.window.size
+        assert [work.row_off for work, _ in reads] == sorted(work.row_off for work, _ in reads)
+        for work, source in reads:
+            assert tile.window.contains(work)
+            assert source is None or whole.contains(source)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(bands=3, options={"tiled": False, "blockysize": 7, "interleave": "pixel"}),
+        Case(
+            dtype="int16", bands=3, options={"tiled": False, "blockysize": 9, "interleave": "band"}
+        ),
+        Case(bands=2, options={"tiled": True, "blockxsize": 64, "blockysize": 48}, mask="internal"),
+        Case(
+            options={"tiled": True, "blockxsize": 64, "blockysize": 48, "SPARSE_OK": True},
+            sparse=True,
+        ),
+    ],
+    ids=["striped", "planar", "tiled with a mask", "sparse"],
+)
+def test_what_is_predicted_is_what_the_reader_counts(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "source.tif"
+    write(path, case)
+    data = FileBytes(path)
+    source = inspect(data, str(path))
+    windows = [
+        Window(col_off=3, row_off=5, width=100, height=90),
+        Window(col_off=90, row_off=80, width=121, height=93),
+    ]
+    predicted = source_reads(source, windows)
+    reader = SourceReader(source, data)
+    for window in windows:
+        reader.read(window)
+    assert predicted.requests == reader.counts.requests
+    assert predicted.bytes_fetched == reader.counts.bytes_fetched
+    assert predicted.blocks_decoded == reader.counts.blocks_decoded > 0
+
+
+def test_a_direct_plan_predicts_its_own_reads(tmp_path: Path) -> None:
+    made = planned(structure(STRIPED), dst_crs="EPSG:3857", strategy="direct", **SMALL)
+    windows = [
+        source for tile in made.tiles for _, source in tile_reads(made, tile) if source is not None
+    ]
+    predicted = source_reads(made.structure, windows)
+    assert made.costs.direct.requests == predicted.requests
+    assert made.costs.direct.blocks_decoded == predicted.blocks_decoded
+
+
+# --- the plan as a value ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"dst_crs": "EPSG:3857", "nodata": math.nan}, {"dst_crs": "EPSG:4326", "nodata": 0.1}],
+    ids=str,
+)
+def test_a_plan_comes_back_from_json_to_the_last_bit(options: dict[str, Any]) -> None:
+    image = layout((2000, 1700), (2000, 37), dtype="float32")
+    made = planned(structure(image), **SMALL, **options)
+    text = made.model_dump_json()
+    again = RasterPlan.model_validate_json(text)
+    assert again.model_dump_json() == text
+    assert again.target_grid == made.target_grid
+    assert repr(again.warp) == repr(made.warp)
+    # PostgreSQL's jsonb knows neither NaN nor Infinity.
+    json.loads(json.dumps(made.model_dump(mode="json"), allow_nan=False))
+
+
+def test_the_same_arguments_make_the_same_plan() -> None:
+    first = planned(structure(STRIPED), dst_crs="EPSG:3857", **SMALL)
+    second = planned(structure(STRIPED), dst_crs="EPSG:3857", **SMALL)
+    assert first.model_dump_json() == second.model_dump_json()
+
+
+def test_hints_change_neither_grid_nor_image() -> None:
+    source = structure(STRIPED)
+    first = planned(source, dst_crs="EPSG:3857", **SMALL)
+    second = planned(
+        source, dst_crs="EPSG:3857", work_tile=64, workers=3, memory=GIB, strategy="direct", **SMALL
+    )
+    assert (first.target_grid, first.image, first.warp) == (
+        second.target_grid,
+        second.image,
+        second.warp,
+    )
+
+
+def test_tiles_are_named_by_row_and_column_and_lie_on_the_grid() -> None:
+    made = planned(structure(STRIPED), dst_crs="EPSG:3857", **SMALL)
+    tile = made.tile(1, 2)
+    assert made.tile_name(1, 2) == "x_r0001_c0002.tif"
+    assert made.tile_image(tile).grid.transform == made.target_grid.window_transform(tile.window)
+    with pytest.raises(Refused, match="no output tile"):
+        made.tile(99, 0)
+
+
+def test_one_cog_has_levels_down_to_one_block() -> None:
+    made = planned(structure(STRIPED), **SMALL)
+    sizes = levels(made)
+    assert sizes[0] == (2000, 1700)
+    assert max(sizes[-1]) <= 64 < max(sizes[-2])
+    assert upper_memory(made) > 0
+
+
+# --- validity -------------------------------------------------------------------------------
+
+MASK = layout((2000, 1700), (2000, 37), samples=1)
+ALPHA = {
+    "alpha_band": 3,
+    "color_interpretation": ("gray", "undefined", "alpha"),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "nodata", "kind", "warned"),
+    [
+        ({"nodata": (7.0,) * 3}, None, "nodata", ()),
+        (
+            {"nodata": (7.0,) * 3, "mask": MASK, "mask_source": "internal"},
+            None,
+            "mask",
+            ("nodata",),
+        ),
+        ({"nodata": (7.0,) * 3, **ALPHA}, None, "alpha", ("nodata",)),
+        ({"mask": MASK, "mask_source": "internal", **ALPHA}, None, "alpha", ("mask",)),
+        ({"mask": MASK, "mask_source": "internal", **ALPHA}, 9.0, "nodata", ("alpha", "mask")),
+        ({"nodata": (-9999.0,) * 3}, None, "none", ("-9999",)),
+        ({}, None, "none", ()),
+    ],
+    ids=["nodata", "mask", "alpha", "alpha, mask", "--nodata", "no value of uint8", "none"],
+)
+def test_nodata_option_then_alpha_then_mask_then_nodata_decide_and_the_rest_is_named(
+    changes: dict[str, Any], nodata: float | None, kind: str, warned: tuple[str, ...]
+) -> None:
+    notes = Notes()
+    found = decide_validity(structure(STRIPED, **changes), PlanOptions(nodata=nodata), True, notes)
+    assert found.kind == kind
+    assert len(notes.warnings) == len(warned)
+    for text, warning in zip(warned, notes.warnings, strict=True):
+        assert text in warning
+
+
+def test_a_reprojected_float_without_nodata_gets_nan_and_an_integer_gets_a_mask() -> None:
+    floats = structure(layout((2000, 1700), (2000, 37), dtype="float32"))
+    found = decide_validity(floats, PlanOptions(), True, Notes())
+    assert found.target_nodata is not None
+    assert all(value is not None and math.isnan(value) for value in found.target_nodata)
+    whole = decide_validity(structure(STRIPED), PlanOptions(), True, Notes())
+    assert whole.target_mask
+    assert whole.target_nodata is None
+
+
+def test_a_palette_is_warped_nearest_and_continuous_data_bilinear() -> None:
+    one = layout((2000, 1700), (2000, 37), samples=1)
+    colours = tuple((i, i, i, 255) for i in range(256))
+    palette = structure(one, palette=colours, color_interpretation=("palette",))
+    made = planned(palette, dst_crs="EPSG:3857")
+    assert (made.resampling, made.overview_resampling) == ("nearest", "nearest")
+    assert made.image.codec.predictor == 1
+    other = planned(structure(one), dst_crs="EPSG:3857")
+    assert (other.resampling, other.overview_resampling) == ("bilinear", "average")
+    warned = planned(palette, dst_crs="EPSG:3857", resampling="cubic")
+    assert any("palette" in warning for warning in warned.warnings)
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "sentence"),
+    [
+        ({"crs": None}, {"dst_crs": "EPSG:3857"}, "--src-crs"),
+        ({"crs": None}, {"resolution": (1, 1)}, "--src-crs"),
+        ({"transform": None, "gcps": 4}, {"dst_crs": "EPSG:3857"}, "gdalwarp"),
+        ({"transform": None, "gcps": 4}, {}, "gdalwarp"),
+        ({}, {"dst_crs": "EPSG:999999"}, "EPSG:999999"),
+        ({}, {"dst_crs": "EPSG:3857", "resolution": (1e-6, 1e-6)}, "--resolution"),
+        ({}, {"nodata": -1}, "--nodata"),
+        ({}, {"nodata": math.nan}, "--nodata"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_planned_is_refused_with_its_remedy(
+    changes: dict[str, Any], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        planned(structure(STRIPED, **changes), **options)
+    assert sentence in str(refused.value)
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"dst_crs": "EPSG:3857"}], ids=["copy", "warp"])
+def test_memory_that_holds_nothing_is_refused_and_the_budget_it_names_would_do(
+    options: dict[str, Any], workers: int
+) -> None:
+    source = structure(layout((20000, 20000), (20000, 400), dtype="float32"))
+    with pytest.raises(Refused, match=r"--memory \d+MB would do") as refused:
+        planned(source, memory=200 * MIB, workers=workers, **options)
+    named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
+    made = planned(source, memory=child_budget(named, workers), workers=workers, **options)
+    assert made.memory.total <= child_budget(named, workers)
+
+
+# --- for people -------------------------------------------------------------------------------
+
+
+def test_the_explanation_names_structure_strategy_memory_and_all_three_costs(
+    huge: RasterPlan,
+) -> None:
+    lines = explain.explain(huge)
+    text = "\n".join(lines)
+    for word in ("196 strips of 256 rows", "two-stage", "Memory of a tile task", "naive"):
+        assert word in text
+    summary = explain.summary(huge)
+    assert set(summary["cost"]) == {"direct", "two-stage", "naive"}
+    assert summary["memory"]["total"] == sum(summary["memory"]["parts"].values())
+    assert {"engine", "resampling", "xscale", "yscale", "coordinate_operation"} <= set(
+        summary["warp"]
+    )
+    json.dumps(summary, allow_nan=False)
+    assert explain.event(huge)["output_tiles"] == len(huge.tiles)
+
+
+def test_the_picture_is_wide_and_shows_more_than_one_colour(
+    huge: RasterPlan, tmp_path: Path
+) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    path = tmp_path / "plan.png"
+    plot(huge, str(path))
+    picture = image.imread(path)
+    assert picture.shape[1] >= 1200
+    assert len(np.unique(picture[..., 0])) > 20
+    with pytest.raises(Refused, match="cannot be written"):
+        plot(huge, str(tmp_path / "no folder" / "plan.png"))
+
+
+def test_without_matplotlib_the_picture_is_refused_by_the_name_of_the_extra(
+    huge: RasterPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with pytest.raises(Refused, match=r"cogmill\[plot\]"):
+        plot(huge, str(tmp_path / "plan.png"))
+
+
+def test_options_are_validated_without_loading_gdal() -> None:
+    code = (
+        "import sys; from cogmill.raster import options, memory; options.PlanOptions();"
+        "print([m for m in ('rasterio', 'pyproj', 'numpy', 'tifffile') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
