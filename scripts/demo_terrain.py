@@ -55,8 +55,8 @@ def lattice(rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64], salt: int)
 
 def fade(position: Floats) -> Floats:
     """Ease between two lattice points without a crease."""
-    eased: Floats = position**3 * (position * (position * 6 - 15) + 10)
-    return eased
+    eased = position**3 * (position * (position * 6 - 15) + 10)
+    return eased.astype(np.float32, copy=False)
 
 
 def octave(first: int, rows: int, width: int, cell: int, salt: int) -> Floats:
@@ -74,7 +74,7 @@ def octave(first: int, rows: int, width: int, cell: int, salt: int) -> Floats:
     steep = south[:, left] * (1 - across) + south[:, left + 1] * across
     above, below = low - low[0], low - low[0] + 1
     upper = slant[above] + steep[above] * y
-    lower = slant[below] + steep[below] * (y - 1)
+    lower: Floats = slant[below] + steep[below] * (y - 1)
     lower -= upper
     lower *= fade(y)
     lower += upper
