@@ -175,7 +175,8 @@ class Grid(BaseModel):
         x0, dx, rx, y0, ry, dy = self.transform
         det = dx * dy - rx * ry
         east, north = xs - x0, ys - y0
-        return (east * dy - north * rx) / det, (north * dx - east * ry) / det
+        with np.errstate(invalid="ignore"):  # infinite where a point has no place
+            return (east * dy - north * rx) / det, (north * dx - east * ry) / det
 
     def window_transform(self, window: Window) -> GeoTransform:
         """Return the transform of a raster that holds only this window.
