@@ -18,7 +18,14 @@ from pydantic import JsonValue
 
 from cogmill import runtime
 from cogmill.core_machine import frames
-from cogmill.core_machine.contracts import Cause, Failure, JobView, PlannedTask, StageResult
+from cogmill.core_machine.contracts import (
+    Cause,
+    Failure,
+    JobView,
+    PlannedTask,
+    StageResult,
+    Value,
+)
 from cogmill.errors import CogmillError, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
@@ -32,11 +39,13 @@ def main() -> None:
     _die_with_parent()
     source = os.fdopen(os.dup(0), "rb")
     sink = os.fdopen(os.dup(1), "wb")
-    # Whatever a library prints must not reach the frames.
+    # Whatever a library reads or prints must not touch the frames.
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     try:
         _Server(source, sink).serve()
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (frames.HungUp, KeyboardInterrupt):
         os._exit(0)
 
 
@@ -49,7 +58,7 @@ class _Server:
         self._payloads: dict[str, JsonValue] = {}
         hello = frames.read_to_child(source)
         if not isinstance(hello, frames.Hello):
-            raise EOFError
+            raise frames.HungUp(f"unexpected frame {hello.kind}")
         self._settings = Settings.model_validate(hello.settings)
         self._types = Registry.load()
         engines = {job_type.id: job_type.engine() for job_type in self._types}
@@ -63,7 +72,7 @@ class _Server:
                 case frames.Preflight() | frames.Run() as request:
                     self._answer(request)
                 case other:
-                    raise EOFError(f"unexpected frame {other.kind}")
+                    raise frames.HungUp(f"unexpected frame {other.kind}")
 
     def _answer(self, request: frames.Preflight | frames.Run) -> None:
         _reset_peak_memory()
@@ -73,12 +82,15 @@ class _Server:
                     value = self._preflight(request, tools)
                 else:
                     value = self._run(request, tools)
-            answer: frames.Value = frames.Returned(value=value, peak_memory=_peak_memory())
-        except (EOFError, BrokenPipeError):
+            answer: Value = frames.Returned(value=value, peak_memory=_peak_memory())
+        except frames.HungUp:
             raise
         except Exception as error:
             answer = _raised(error)
-        frames.write_frame(self._sink, answer)
+        try:
+            frames.write_frame(self._sink, answer)
+        except ValueError as error:  # no JSON: a result of bytes or half a character
+            frames.write_frame(self._sink, _raised(error))
 
     def _memory(self, request: frames.Preflight | frames.Run) -> int:
         return request.memory if isinstance(request, frames.Run) else 0
@@ -138,14 +150,14 @@ class _Earlier:
 
     def of(self, stage: str) -> Iterator[StageResult]:
         """Iterate the results of a closed stage."""
-        frames.write_frame(self._sink, frames.Ask(stage=stage))
-        while True:
+        start, last = 0, False
+        while not last:
+            frames.write_frame(self._sink, frames.Ask(stage=stage, start=start))
             frame = frames.read_to_child(self._source)
             if not isinstance(frame, frames.Rows):
-                raise EOFError(f"unexpected frame {frame.kind}")
+                raise frames.HungUp(f"unexpected frame {frame.kind}")
             yield from frame.rows
-            if frame.last:
-                return
+            start, last = start + len(frame.rows), frame.last
 
 
 def _raised(error: Exception) -> frames.Raised:
@@ -164,9 +176,7 @@ def _raised(error: Exception) -> frames.Raised:
             # A defect of ours or of a job type: the same input would meet it again.
             cause, refused = Cause.PERMANENT, False
     if isinstance(error, CogmillError):
-        failure = Failure(
-            code=error.code, cause=cause, message=error.message, remedy=error.remedy
-        )
+        failure = Failure(code=error.code, cause=cause, message=error.message, remedy=error.remedy)
     else:
         message = f"{type(error).__name__}: {error}"
         failure = Failure(code="defect", cause=cause, message=message[:1000])

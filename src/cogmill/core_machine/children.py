@@ -10,13 +10,20 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, cast
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, cast
 
 from pydantic import JsonValue
 
 from cogmill.core_machine import frames
-from cogmill.core_machine.contracts import PlannedTask, StageResult
+from cogmill.core_machine.contracts import PlannedTask, StageResult, Value
 from cogmill.errors import TransientError
+
+START_SECONDS = 120.0
+"""How long a child may take to import what it needs and say that it is ready."""
+_LONGEST_LINE = 8192
+
+Answer = frames.Returned | frames.Raised
 
 
 class ChildDied(TransientError):
@@ -70,13 +77,12 @@ class ChildProcess:
         self._stderr: deque[str] = deque(maxlen=50)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
-        self._send(frames.Hello(settings=settings))
-        match self._receive():
-            case frames.Ready(engines=engines):
-                self.engines = engines
-            case other:
-                self.kill()
-                raise ChildDied(1, f"unexpected first frame {other.kind}")
+        try:
+            with self._limited(START_SECONDS):
+                self.engines = self._greet(settings)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -88,22 +94,18 @@ class ChildProcess:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def preflight(self, request: frames.Preflight, timeout: float) -> frames.Returned | frames.Raised:
+    def preflight(self, request: frames.Preflight, timeout: float) -> Answer:
         """Run preflight, killed after `timeout` seconds."""
-        timer = threading.Timer(timeout, self.kill)
-        timer.start()
-        try:
+        with self._limited(timeout):
             self._send(request)
-            for frame in self._answers():
+            while True:
+                frame = self._receive()
                 if isinstance(frame, frames.Returned | frames.Raised):
                     return frame
-            raise AssertionError("unreachable: answers end with an outcome or an exception")
-        finally:
-            timer.cancel()
 
     def run(
         self, request: frames.Run, payload: Callable[[str], JsonValue], call: Call
-    ) -> tuple[frames.Returned | frames.Raised, list[PlannedTask]]:
+    ) -> tuple[Answer, list[PlannedTask]]:
         """Run one piece of work and return its outcome and, for a plan, the planned tasks.
 
         Raises
@@ -117,19 +119,21 @@ class ChildProcess:
         self._known = wanted
         self._send(request)
         planned: list[PlannedTask] = []
-        for frame in self._answers():
-            match frame:
-                case frames.Ask(stage=stage):
-                    self._send_rows(call.results(stage))
+        results: dict[str, list[StageResult]] = {}
+        while True:
+            match self._receive():
+                case frames.Ask(stage=stage, start=start):
+                    if start == 0:
+                        results[stage] = list(call.results(stage))
+                    self._send_rows(results[stage], start)
                 case frames.Progress(done=done):
                     call.progress(done)
                 case frames.Planned(tasks=tasks):
                     planned.extend(tasks)
-                case frames.Returned() | frames.Raised():
-                    return frame, planned
+                case frames.Returned() | frames.Raised() as answer:
+                    return answer, planned
                 case frames.Ready():
                     raise ChildDied(1, "the child restarted in the middle of a task")
-        raise AssertionError("unreachable: answers end with an outcome or an exception")
 
     def kill(self) -> None:
         """Kill the child at once; a call that waits for it raises `ChildDied`."""
@@ -140,37 +144,59 @@ class ChildProcess:
         self.kill()
         self._process.wait()
         self._drain.join(timeout=1)
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        streams = [self._process.stdin, self._process.stdout]
+        if not self._drain.is_alive():
+            # Otherwise a process that the child started holds the pipe, and to close would wait.
+            streams.append(self._process.stderr)
+        for stream in streams:
             if stream is not None:
-                try:
+                with suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
 
-    def _send_rows(self, rows: Iterable[StageResult]) -> None:
-        batch: list[StageResult] = []
-        for row in rows:
-            batch.append(row)
-            if len(batch) == frames.ROWS_PER_FRAME:
-                self._send(frames.Rows(rows=tuple(batch), last=False))
-                batch = []
-        self._send(frames.Rows(rows=tuple(batch), last=True))
+    @contextmanager
+    def _limited(self, seconds: float) -> Iterator[None]:
+        """Kill the child when the block takes longer."""
+        late = threading.Event()
 
-    def _send(self, frame: frames.Value) -> None:
+        def end() -> None:
+            late.set()
+            self.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
         try:
-            frames.write_frame(cast("IO[bytes]", self._process.stdin), frame)  # type: ignore[arg-type]
-        except (BrokenPipeError, ValueError):
+            yield
+        except ChildDied as death:
+            if late.is_set():
+                raise ChildDied(death.returncode, f"no answer within {seconds:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _greet(self, settings: dict[str, JsonValue]) -> dict[str, str]:
+        self._send(frames.Hello(settings=settings))
+        match self._receive():
+            case frames.Ready(engines=engines):
+                return engines
+            case other:
+                raise ChildDied(1, f"unexpected first frame {other.kind}")
+
+    def _send_rows(self, rows: list[StageResult], start: int) -> None:
+        stop = start + frames.ROWS_PER_FRAME
+        self._send(frames.Rows(rows=tuple(rows[start:stop]), last=stop >= len(rows)))
+
+    def _send(self, frame: Value) -> None:
+        try:
+            frames.write_frame(cast("BinaryIO", self._process.stdin), frame)
+        except frames.HungUp:
             raise self._death() from None
 
     def _receive(self) -> frames.FromChild:
         try:
-            return frames.read_from_child(cast("IO[bytes]", self._process.stdout))  # type: ignore[arg-type]
-        except (EOFError, ValueError, OSError):
+            return frames.read_from_child(cast("BinaryIO", self._process.stdout))
+        except frames.HungUp:
             raise self._death() from None
-
-    def _answers(self) -> Iterator[frames.FromChild]:
-        while True:
-            yield self._receive()
 
     def _death(self) -> ChildDied:
         try:
@@ -185,5 +211,5 @@ class ChildProcess:
     def _read_stderr(self) -> None:
         stream = self._process.stderr
         if stream is not None:
-            for line in stream:
+            while line := stream.readline(_LONGEST_LINE):
                 self._stderr.append(line.decode(errors="replace"))

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 
 class Value(BaseModel):
@@ -67,13 +67,21 @@ class Cause(StrEnum):
     SOURCE_CHANGED = "source changed"
 
 
+def _storable(text: str) -> str:
+    # A file's name or tag may carry what neither a frame nor PostgreSQL can; the rest is the news.
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+Told = Annotated[str, AfterValidator(_storable)]
+
+
 class Failure(Value):
     """What a person is told about a failed attempt or job."""
 
     code: str
     cause: Cause
-    message: str
-    remedy: str = ""
+    message: Told
+    remedy: Told = ""
 
     def __str__(self) -> str:
         """Return message and remedy as one line."""
@@ -84,7 +92,7 @@ class Failure(Value):
 
 
 class Succeeded(Value):
-    """The attempt did its work; `result` is small enough to travel (the state splits large ones)."""
+    """The attempt did its work; `result` is what it found (the state splits large ones)."""
 
     outcome: Literal["succeeded"] = "succeeded"
     result: JsonValue
@@ -196,7 +204,7 @@ class EarlierResults(Protocol):
 
 
 class Previous(Value):
-    """What earlier generations of a lineage left: the newest one, and what the last success made."""
+    """What a lineage left: its newest generation, and the outputs of the last successful one."""
 
     job_id: str
     outputs: JsonValue = None
@@ -217,8 +225,8 @@ class Preflight(Value):
         The destination; at most one live job owns it.
     plan_memory : int
         Bytes that a plan task of this job needs.
-    summary : dict
-        What a person sees of the plan (``--json``).
+    event : dict
+        What is logged of it, as one structured event.
     """
 
     source_identity: str
@@ -226,7 +234,7 @@ class Preflight(Value):
     reach: str
     owns: str | None
     plan_memory: int
-    summary: dict[str, JsonValue] = Field(default_factory=dict)
+    event: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 InputsT = TypeVar("InputsT", bound=BaseModel)
@@ -236,7 +244,7 @@ ToolsT = TypeVar("ToolsT")
 
 
 class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
-    """Executes one task in a child process; it may be run again at any time, so it is idempotent."""
+    """Executes one task in a child; it may be run again at any time, so it is idempotent."""
 
     params: type[ParamsT]
     result: type[ResultT]

@@ -2,13 +2,14 @@
 
 A frame is a 4-byte big-endian length and that many bytes of UTF-8 JSON. The parent sends `Hello`
 once, then one `Run` at a time; the child answers with any number of `Progress`, `Ask` and
-`Planned` frames and ends with exactly one `Returned` or `Raised`.
+`Planned` frames and ends with exactly one `Returned` or `Raised`. Each `Ask` is answered by one
+`Rows`: neither side ever writes while the other does, or both would wait for full pipes.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, TypeVar
 
 from pydantic import Field, JsonValue, TypeAdapter
 
@@ -18,12 +19,20 @@ from cogmill.core_machine.contracts import (
     PlannedTask,
     Previous,
     StageResult,
+    Told,
     Value,
 )
 
 _LENGTH = struct.Struct(">I")
 MAX_FRAME = 1 << 30
 ROWS_PER_FRAME = 500
+
+
+class HungUp(Exception):
+    """The other side is gone, or no longer speaks this protocol.
+
+    Not an `EOFError` or `OSError`: the code of a job type raises those for reasons of its own.
+    """
 
 
 class Hello(Value):
@@ -34,7 +43,7 @@ class Hello(Value):
 
 
 class Payload(Value):
-    """A payload that the next `Run` names by its digest; the child keeps what the last one named."""
+    """A payload that the next `Run` names; the child keeps what the last one named."""
 
     kind: Literal["payload"] = "payload"
     digest: str
@@ -42,7 +51,7 @@ class Payload(Value):
 
 
 class Preflight(Value):
-    """Look at source and destination and plan, or refuse; say whether earlier outputs are intact."""
+    """Look at source and destination and plan, or refuse; say if earlier outputs are intact."""
 
     kind: Literal["preflight"] = "preflight"
     job_type: str
@@ -65,7 +74,7 @@ class Run(Value):
 
 
 class Rows(Value):
-    """Some results of the stage that the child asked for; `last` ends them."""
+    """The next results of the stage that the child asked for; `last` ends them."""
 
     kind: Literal["rows"] = "rows"
     rows: tuple[StageResult, ...]
@@ -83,10 +92,11 @@ class Ready(Value):
 
 
 class Ask(Value):
-    """A planner wants the results of an earlier stage."""
+    """A planner wants the results of an earlier stage, from the number `start` on."""
 
     kind: Literal["ask"] = "ask"
     stage: str
+    start: int = 0
 
 
 class Progress(Value):
@@ -117,22 +127,33 @@ class Raised(Value):
     kind: Literal["raised"] = "raised"
     failure: Failure
     refused: bool = False
-    detail: str = ""
+    detail: Told = ""
 
 
 FromChild = Annotated[
     Ready | Ask | Progress | Planned | Returned | Raised, Field(discriminator="kind")
 ]
 
+FrameT = TypeVar("FrameT")
+
 _to_child: TypeAdapter[ToChild] = TypeAdapter(ToChild)
 _from_child: TypeAdapter[FromChild] = TypeAdapter(FromChild)
 
 
 def write_frame(stream: BinaryIO, frame: Value) -> None:
-    """Write one frame and flush it."""
+    """Write one frame and flush it.
+
+    Raises
+    ------
+    HungUp
+        The other side is gone.
+    """
     body = frame.model_dump_json().encode()
-    stream.write(_LENGTH.pack(len(body)) + body)
-    stream.flush()
+    try:
+        stream.write(_LENGTH.pack(len(body)) + body)
+        stream.flush()
+    except (OSError, ValueError) as error:
+        raise HungUp(str(error)) from None
 
 
 def read_to_child(stream: BinaryIO) -> ToChild:
@@ -140,10 +161,10 @@ def read_to_child(stream: BinaryIO) -> ToChild:
 
     Raises
     ------
-    EOFError
+    HungUp
         The other side is gone.
     """
-    return _to_child.validate_json(_read(stream))
+    return _parsed(_to_child, stream)
 
 
 def read_from_child(stream: BinaryIO) -> FromChild:
@@ -151,21 +172,24 @@ def read_from_child(stream: BinaryIO) -> FromChild:
 
     Raises
     ------
-    EOFError
+    HungUp
         The other side is gone.
     """
-    return _from_child.validate_json(_read(stream))
+    return _parsed(_from_child, stream)
 
 
-def _read(stream: BinaryIO) -> bytes:
-    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
-    if length > MAX_FRAME:
-        raise EOFError(f"a frame of {length} bytes cannot be one of ours")
-    return _exactly(stream, length)
+def _parsed(kinds: TypeAdapter[FrameT], stream: BinaryIO) -> FrameT:
+    try:
+        (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+        if length > MAX_FRAME:
+            raise HungUp(f"a frame of {length} bytes cannot be one of ours")
+        return kinds.validate_json(_exactly(stream, length))
+    except (OSError, ValueError) as error:
+        raise HungUp(str(error)) from None
 
 
 def _exactly(stream: BinaryIO, length: int) -> bytes:
     body = stream.read(length)
     if len(body) != length:
-        raise EOFError("the pipe was closed in the middle of a frame")
+        raise HungUp("the pipe was closed")
     return body

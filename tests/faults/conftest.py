@@ -1,0 +1,217 @@
+"""A machine with short intervals on a server of its own, and processes that tests may kill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import BaseModel
+from tests.state.conftest import address, lease, open_folder, template
+
+from cogmill import runtime
+from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.contracts import Job, JobStatus
+from cogmill.core_machine.orchestration import JobProcessor
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.embedded import Lease
+from cogmill.core_machine.wakeups import NotifyPublisher
+from cogmill.core_machine.worker import Worker
+from cogmill.errors import DatabaseUnavailable
+from cogmill.job_types.registry import Registry
+from cogmill.settings import Pace, Settings
+
+__all__ = ["address", "lease", "open_folder", "template"]
+
+PACKAGES = str(Path(__file__).parents[1] / "packages")
+PACE = Pace(beat=0.2, suspect=0.8, lease=1.5, look=0.1, grace=0.2)
+PATIENCE_SECONDS = 30.0
+WORKER = """
+import sys
+from cogmill import runtime
+from cogmill.settings import Settings
+with runtime.machine(Settings()) as machine:
+    worker = machine.worker()
+    worker.start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    worker.stop()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the test packages findable, here and in children, which get this path."""
+    monkeypatch.syspath_prepend(PACKAGES)
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for a condition, and fail with its name when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not _holds(condition):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def _holds(condition: Callable[[], object]) -> bool:
+    try:
+        return bool(condition())
+    except DatabaseUnavailable:  # some tests kill it
+        return False
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+class _KeptChild(ChildProcess):
+    """A child that several submits use, one after the other: starting one is most of a submit."""
+
+    def close(self) -> None:
+        """Stay."""
+
+    def end(self) -> None:
+        """End."""
+        super().close()
+
+
+@pytest.fixture(scope="session")
+def preflights() -> Iterator[list[_KeptChild]]:
+    """Keep a child for preflights."""
+    kept: list[_KeptChild] = []
+    yield kept
+    for child in kept:
+        child.end()
+
+
+class Site:
+    """One database, one folder, and everything that works on them."""
+
+    def __init__(
+        self, conninfo: str, held: Lease, folder: Path, preflights: list[_KeptChild]
+    ) -> None:
+        self._preflights = preflights
+        self.conninfo = conninfo
+        self.lease = held
+        self.folder = folder
+        self.settings = Settings(pace=PACE, workers=2, memory=2**30, host="here")
+        self.database = Database(conninfo, restart=held.ensure_running)
+        self.state = StateManager(self.database)
+        self.machine = runtime.Machine(
+            settings=self.settings,
+            state=self.state,
+            types=Registry.load(),
+            publisher=NotifyPublisher(self.state),
+        )
+        self.workers: list[Worker] = []
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def submit(self, type_id: str = "toy", **inputs: Any) -> Job:
+        """Submit a job whose tasks leave a file an attempt in the folder."""
+        machine = self.machine
+        processor = JobProcessor(machine.state, machine.types, machine.publisher, self._kept)
+        return processor.submit(type_id, self.inputs(type_id, **inputs)).job
+
+    def inputs(self, type_id: str = "toy", **inputs: Any) -> BaseModel:
+        """Make the inputs of a job."""
+        given = {"name": "n", "count": 2, **inputs} if type_id == "toy" else inputs
+        parsed: BaseModel = self.machine.types.get(type_id).inputs.model_validate(
+            {"folder": str(self.folder), **given}
+        )
+        return parsed
+
+    def _kept(self) -> ChildProcess:
+        if not self._preflights:
+            self._preflights.append(_KeptChild(self.settings.for_child()))
+        return self._preflights[0]
+
+    def work(self, only_job: str | None = None) -> Worker:
+        """Start a worker in this process."""
+        worker = self.machine.worker(only_job)
+        self.workers.append(worker)
+        worker.start()
+        return worker
+
+    def launch(self) -> subprocess.Popen[str]:
+        """Start a worker in a process of its own."""
+        environment = {
+            "PYTHONPATH": ":".join(filter(None, sys.path)),
+            "PATH": os.environ["PATH"],
+            "COGMILL_DATABASE_URL": make_conninfo(self.conninfo),
+            "COGMILL_WORKERS": "2",
+            "COGMILL_MEMORY": "1GB",
+            "COGMILL_HOST": "here",
+            **{f"COGMILL_PACE__{name.upper()}": f"{value}" for name, value in PACE},
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def started(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        """Wait until a launched worker can claim."""
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    def go(self) -> None:
+        """Let go of the tasks that hold."""
+        (self.folder / "go").touch()
+
+    def attempts(self, key: int) -> int:
+        """Return how often a toy's number was begun."""
+        return len(list(self.folder.glob(f"{key}.*")))
+
+    def ended(self, job: Job, status: JobStatus = JobStatus.SUCCESSFUL) -> Job:
+        """Wait for a job's end and return it."""
+        until(lambda: self.state.jobs.get(job.id).status.terminal, f"job {job.id} ends")
+        found = self.state.jobs.get(job.id)
+        assert found.status is status, found.failure
+        return found
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        with self.database.transaction() as conn:
+            return conn.execute(query.encode(), values).fetchall()
+
+    def close(self) -> None:
+        """End everything that was started."""
+        for worker in self.workers:
+            worker.stop()
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        self.database.close()
+
+
+@pytest.fixture
+def site(
+    address: str, lease: Lease, tmp_path: Path, _packages: None, preflights: list[_KeptChild]
+) -> Iterator[Site]:
+    """Give a site, and end what a test leaves running."""
+    made = Site(address, lease, tmp_path, preflights)
+    yield made
+    made.close()
