@@ -35,12 +35,10 @@ class Events:
     def page(
         self, after: tuple[int, int] = (0, 0), job_id: str | None = None, limit: int = 500
     ) -> list[Event]:
-        """Return the events after the place `after` that no running transaction can still precede."""
+        """Return the events after the place `after`, before which no other can still appear."""
         xid, number = after
         with self._database.transaction() as conn:
-            rows = fetch(
-                conn, "page_events", xid=str(xid), id=number, job_id=job_id, limit=limit
-            )
+            rows = fetch(conn, "page_events", xid=str(xid), id=number, job_id=job_id, limit=limit)
         return [Event.model_validate(row) for row in rows]
 
 

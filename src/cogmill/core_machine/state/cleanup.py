@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID
 
 from cogmill.core_machine.contracts import CleanUp, Failure
@@ -18,21 +19,31 @@ class CleanUps:
     def claim(self, incarnation: UUID) -> CleanUp | None:
         """Claim a clean-up that is due, once no attempt of its job can still write."""
         row = self._database.run(
-            lambda conn: fetch_one(conn, "claim_cleanup", incarnation=incarnation), repeatable=True
+            lambda conn: fetch_one(conn, "claim_cleanup", incarnation=incarnation)
         )
         return None if row is None else CleanUp.model_validate(row)
+
+    def release_unknown(self, incarnation: UUID, held: Collection[str]) -> int:
+        """Give back what a claim without a reply may have taken; `held` are the known job ids."""
+        return self._database.run(
+            lambda conn: execute(
+                conn, "release_unknown_cleanups", incarnation=incarnation, held=list(held)
+            ),
+            repeatable=True,
+        )
 
     def settle(
         self, incarnation: UUID, claimed: CleanUp, failure: Failure | None, delay: float
     ) -> bool:
         """End an attempt: done, or due again after `delay` seconds. False when it was not ours."""
-        return 1 == self._database.run(
+        touched = self._database.run(
             lambda conn: execute(
                 conn, "settle_cleanup", job_id=claimed.job_id, attempt=claimed.attempt,
                 incarnation=incarnation, failure=jsonb(failure), delay=delay,
             ),
             repeatable=True,
         )  # fmt: skip
+        return touched == 1
 
     def owed(self, job_id: str) -> bool:
         """Whether a clean-up of the job is due and not done."""

@@ -60,5 +60,6 @@ def record_event(
 ) -> None:  # fmt: skip
     """Write one event in the transaction that made it true."""
     execute(
-        conn, "record_event", job_id=job_id, kind=kind, stage=stage, task=task, data=Jsonb(data or {})
-    )
+        conn, "record_event", job_id=job_id, kind=kind, stage=stage, task=task,
+        data=Jsonb(data or {}),
+    )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, DataError, IntegrityError
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
@@ -30,6 +31,7 @@ from cogmill.core_machine.state.rows import (
     store_payload,
 )
 from cogmill.core_machine.state.statements import statement
+from cogmill.errors import PermanentError
 
 
 class Settled(Enum):
@@ -87,10 +89,14 @@ class Tasks:
             repeatable=True,
         )
 
-    def succeed(
-        self, attempt: Attempt, result: JsonValue, peak_memory: int | None
-    ) -> Settled:
-        """Settle a work task with its result, counted down from its stage."""
+    def succeed(self, attempt: Attempt, result: JsonValue, peak_memory: int | None) -> Settled:
+        """Settle a work task with its result, counted down from its stage.
+
+        Raises
+        ------
+        PermanentError
+            PostgreSQL cannot store the result.
+        """
 
         def work(conn: Connection[Any]) -> Settled:
             if not _fence(conn, attempt, TaskStatus.SUCCEEDED):
@@ -98,23 +104,28 @@ class Tasks:
             _store_result(conn, attempt.task, result, peak_memory)
             return _count_down(conn, attempt.task)
 
-        return self._database.run(work, repeatable=True)
+        with _recordable("the result"):
+            return self._database.run(work, repeatable=True)
 
     def succeed_plan(
         self, attempt: Attempt, shared: JsonValue, tasks: Iterable[PlannedTask],
         peak_memory: int | None,
     ) -> Settled:  # fmt: skip
-        """Settle a plan task: its stage's tasks appear, and `remaining` is set, atomically."""
+        """Settle a plan task: its stage's tasks appear, and `remaining` is set, atomically.
+
+        Raises
+        ------
+        PermanentError
+            PostgreSQL cannot store the plan: a key comes twice, or params are too large.
+        """
         planned = list(tasks)
 
         def work(conn: Connection[Any]) -> Settled:
             execute(conn, "create_planned")
             with conn.cursor() as cursor, cursor.copy(statement("copy_planned")) as copy:
-                for task in planned:
-                    params = json.dumps(task.params, sort_keys=True)
-                    copy.write_row(
-                        (task.key, params, task.requires.memory, task.requires.seconds)
-                    )
+                for one in planned:
+                    params = json.dumps(one.params, sort_keys=True)
+                    copy.write_row((one.key, params, one.requires.memory, one.requires.seconds))
             if not _fence(conn, attempt, TaskStatus.SUCCEEDED):
                 return Settled.LOST
             task = attempt.task
@@ -129,7 +140,8 @@ class Tasks:
             record_event(conn, task.job_id, "stage planned", data={"tasks": len(planned)})
             return Settled.DONE if planned else Settled.STAGE_DONE
 
-        return self._database.run(work, repeatable=True)
+        with _recordable("the plan"):
+            return self._database.run(work, repeatable=True)
 
     def fail(self, attempt: Attempt, failure: Failure) -> Settled:
         """Settle an attempt as failed for good; the next advance ends the job."""
@@ -139,8 +151,9 @@ class Tasks:
                 return Settled.LOST
             task = attempt.task
             record_event(
-                conn, task.job_id, "task failed", task=task.key, data=failure.model_dump(mode="json")
-            )
+                conn, task.job_id, "task failed", task=task.key,
+                data=failure.model_dump(mode="json"),
+            )  # fmt: skip
             return Settled.STAGE_DONE
 
         return self._database.run(work, repeatable=True)
@@ -149,9 +162,7 @@ class Tasks:
         """Charge the attempt and make its task due again after `delay` seconds."""
 
         def work(conn: Connection[Any]) -> Settled:
-            if not _fence(
-                conn, attempt, TaskStatus.READY, failure=failure, charged=1, delay=delay
-            ):
+            if not _fence(conn, attempt, TaskStatus.READY, failure=failure, charged=1, delay=delay):
                 return Settled.LOST
             task = attempt.task
             record_event(
@@ -171,15 +182,28 @@ class Tasks:
         return self._database.run(work, repeatable=True)
 
 
+@contextmanager
+def _recordable(what: str) -> Iterator[None]:
+    """Tell a value that can never be stored from a database that cannot store just now."""
+    try:
+        yield
+    except (DataError, IntegrityError) as error:
+        line = " ".join(str(error).split())
+        raise PermanentError(
+            f"{what} cannot be recorded: {line}", "that is a defect of the job type"
+        ) from error
+
+
 def _fence(
     conn: Connection[Any], attempt: Attempt, status: TaskStatus, *,
     failure: Failure | None = None, charged: int = 0, delay: float = 0.0,
 ) -> bool:  # fmt: skip
-    return 1 == execute(
+    touched = execute(
         conn, "fence_task", task_id=attempt.task.id, attempt=attempt.task.attempt,
         incarnation=attempt.incarnation, status=status, failure=jsonb(failure), charged=charged,
         delay=delay,
     )  # fmt: skip
+    return touched == 1
 
 
 def _store_result(
@@ -187,6 +211,8 @@ def _store_result(
 ) -> None:
     body = json.dumps(result)
     inline = len(body) <= INLINE_LIMIT
+    if not inline:
+        execute(conn, "check_json", body=body)
     execute(
         conn, "insert_result", task_id=task.id, result=Jsonb(result) if inline else None,
         payload=None if inline else store_payload(conn, result), peak_memory=peak_memory,

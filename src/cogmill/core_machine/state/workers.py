@@ -110,11 +110,14 @@ class Workers:
 
     def suspect(self, incarnation: UUID) -> bool:
         """Take the first look; true when the worker is now suspected."""
-        return 1 == self._database.run(
-            lambda conn: execute(conn, "suspect_worker", incarnation=incarnation)
-            + execute(conn, "renew_suspicion", incarnation=incarnation),
+        touched = self._database.run(
+            lambda conn: (
+                execute(conn, "suspect_worker", incarnation=incarnation)
+                + execute(conn, "renew_suspicion", incarnation=incarnation)
+            ),
             repeatable=True,
         )
+        return touched == 1
 
     def declare_dead(self, incarnation: UUID) -> list[str] | None:
         """Take the second look: the worker is dead and its tasks are free, in one transaction.

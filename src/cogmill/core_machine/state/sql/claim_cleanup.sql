@@ -1,4 +1,5 @@
--- Due, and no attempt of the job can still write.
+-- Due, and no attempt of the job can still write: a live worker that lists one, or that has not
+-- beaten since the job was cut off, may still have a child at work. (After a success no task ran.)
 WITH me AS (
     SELECT * FROM cogmill.worker
     WHERE incarnation = %(incarnation)s AND status = 'live'
@@ -12,9 +13,13 @@ WITH me AS (
         AND cleanup.reach = ANY (me.reaches)
         AND cleanup.job_type || ':' || cleanup.job_version = ANY (me.job_types)
         AND (me.only_job IS NULL OR cleanup.job_id = me.only_job)
+    JOIN cogmill.job ON job.id = cleanup.job_id
     WHERE NOT EXISTS (
-        SELECT FROM cogmill.worker AS writer, jsonb_to_recordset(writer.progress) AS held (job_id text)
-        WHERE writer.status = 'live' AND held.job_id = cleanup.job_id
+        SELECT FROM cogmill.worker AS writer
+        WHERE writer.status = 'live'
+          AND ((job.status <> 'successful' AND writer.beat_at < job.finished_at)
+               OR EXISTS (SELECT FROM jsonb_to_recordset(writer.progress) AS held (job_id text)
+                          WHERE held.job_id = cleanup.job_id))
     )
     ORDER BY cleanup.due_at
     LIMIT 1

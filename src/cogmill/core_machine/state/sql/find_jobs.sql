@@ -1,4 +1,4 @@
 SELECT * FROM cogmill.job
-WHERE id LIKE %(prefix)s || '%%'
+WHERE starts_with(id, %(prefix)s)
 ORDER BY created_at DESC, id
 LIMIT %(limit)s
