@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, JsonValue
 
@@ -40,7 +40,8 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.jobs import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import PermanentError, Refused, TransientError
+from cogmill.errors import CogmillError, PermanentError, Refused, TransientError
+from cogmill.telemetry import event
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +96,19 @@ class JobProcessor:
             for _ in range(SUBMIT_LOOKS):
                 newest = self._state.jobs.newest(lineage)
                 if newest is not None and not newest.status.terminal:
-                    return Submitted(job=newest, created=False)
+                    if newest.engine in self._state.workers.engines():
+                        return Submitted(job=newest, created=False)
+                    child = child or self._spawn()
+                    if newest.engine == child.engines[type_id]:
+                        return Submitted(job=newest, created=False)
+                    self._supersede(newest)
+                    continue
                 child = child or self._spawn()
                 found, intact = self._preflight(child, job_type, inputs, newest)
                 engine = child.engines[type_id]
                 if newest is not None and intact and not force and _same(newest, found, engine):
                     return Submitted(job=newest, created=False)
+                event("planned", **found.event)
                 job = self._record(job_type, inputs, found, engine, newest, priority)
                 if job is not None:
                     wakeups.flush(self._state, self._publisher)
@@ -109,6 +117,11 @@ class JobProcessor:
             if child is not None:
                 child.close()
         raise TransientError("other submits of the same job keep overtaking this one", "try again")
+
+    def _supersede(self, job: Job) -> None:
+        """End a job that nobody here can work on any more: its engine is gone."""
+        log.warning("job %s is superseded: no live worker offers its engine", job.id[:12])
+        self._state.jobs.dismiss(job.id)
 
     def _preflight(
         self,
@@ -184,6 +197,22 @@ def _same(newest: Job, found: Preflight, engine: str) -> bool:
     )
 
 
+class Watch(Protocol):
+    """Who looks after an attempt while it runs."""
+
+    def progress(self, done: int) -> None:
+        """Take note of the units done."""
+        ...
+
+    def answered(self) -> None:
+        """Take note that the child is free: what is left is to settle."""
+        ...
+
+    def ordered(self) -> TaskOutcome | None:
+        """Return what to settle when the child was killed on order; None when nobody ordered it."""
+        ...
+
+
 class TaskProcessor:
     """Runs claimed attempts in a child and settles them.
 
@@ -205,28 +234,31 @@ class TaskProcessor:
         self._publisher = publisher
         self._backoff = backoff or _backoff
 
-    def process(
-        self,
-        attempt: Attempt,
-        child: ChildProcess,
-        progress: Callable[[int], None],
-        ordered: Callable[[], TaskOutcome | None],
-    ) -> TaskOutcome:
+    def process(self, attempt: Attempt, child: ChildProcess, watch: Watch) -> TaskOutcome:
         """Run one attempt and settle it.
-
-        Parameters
-        ----------
-        ordered : callable
-            What to settle when the child was killed on order (cancelled, lost, hung, drain);
-            None when nobody ordered it.
 
         Returns
         -------
         TaskOutcome
             What was settled; `Cancelled` also when the lease was lost.
+
+        Raises
+        ------
+        TransientError
+            The database does not answer: whether the attempt is settled is not known.
         """
-        outcome, planned, shared = self._run(attempt, child, progress, ordered)
-        settled = self.settle(attempt, outcome, planned, shared)
+        try:
+            outcome, planned, shared = self._run(attempt, child, watch)
+            watch.answered()
+            settled = self.settle(attempt, outcome, planned, shared)
+        except TransientError:
+            raise
+        except Exception as error:
+            # Given back uncharged, it would be claimed and meet the same again, without end.
+            log.exception("task %s met a defect", attempt.task.label)
+            child.kill()
+            outcome = _defect(error)
+            settled = self.settle(attempt, outcome)
         if settled is Settled.LOST:
             return Cancelled()
         if settled is Settled.STAGE_DONE:
@@ -262,18 +294,14 @@ class TaskProcessor:
                 return Settled.LOST
 
     def _run(
-        self,
-        attempt: Attempt,
-        child: ChildProcess,
-        progress: Callable[[int], None],
-        ordered: Callable[[], TaskOutcome | None],
+        self, attempt: Attempt, child: ChildProcess, watch: Watch
     ) -> tuple[TaskOutcome, list[Any], JsonValue]:
         try:
             request = self._request(attempt)
-            call = _Call(self._state, attempt.task.job_id, progress)
+            call = _Call(self._state, attempt.task.job_id, watch.progress)
             answer, planned = child.run(request, self._state.jobs.payload, call)
         except ChildDied as death:
-            return ordered() or Retry(failure=_death(death)), [], None
+            return watch.ordered() or Retry(failure=_death(death)), [], None
         match answer:
             case frames.Returned(value=value, peak_memory=peak):
                 if attempt.task.kind is TaskKind.PLAN:
@@ -299,7 +327,9 @@ class TaskProcessor:
             memory=task.memory,
         )
 
-    def clean(self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]) -> None:
+    def clean(
+        self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]
+    ) -> None:
         """Run one clean-up that is owed and settle it through `settle`."""
         job = self._state.jobs.get(claimed.job_id)
         request = frames.Run(
@@ -347,6 +377,18 @@ def _view(job: Job, attempt: str) -> JobView:
         prepared=None,
         attempt=attempt,
     )
+
+
+def _defect(error: Exception) -> Failed | Retry:
+    if isinstance(error, CogmillError):
+        message = error.message
+        return Failed(
+            failure=Failure(
+                code=error.code, cause=Cause.PERMANENT, message=message, remedy=error.remedy
+            )
+        )
+    message = f"{type(error).__name__}: {error}"[:1000]
+    return Retry(failure=Failure(code="defect", cause=Cause.TRANSIENT, message=message))
 
 
 def _death(death: ChildDied) -> Failure:

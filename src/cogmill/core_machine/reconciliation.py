@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cogmill.core_machine.contracts import Value
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import CogmillError
+from cogmill.errors import CogmillError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,16 @@ class Action(Value):
 class _Repair:
     action: Action
     apply: Callable[[], object]
+
+
+def _apply(repair: _Repair) -> None:
+    try:
+        repair.apply()
+    except TransientError:
+        raise
+    except Exception:
+        # One record that cannot be repaired must not keep the others from it.
+        log.exception("%s %s cannot be repaired", repair.action.finder, repair.action.subject)
 
 
 class SystemReconciler:
@@ -51,7 +61,7 @@ class SystemReconciler:
                 actions.append(repair.action)
                 run_id = self._record(run_id, repair.action, dry_run)
                 if not dry_run:
-                    repair.apply()
+                    _apply(repair)
         if run_id is not None:
             self._finish(run_id)
         return actions
@@ -124,9 +134,7 @@ class SystemReconciler:
         try:
             if run_id is None:
                 run_id = self._state.reconciliations.begin(dry_run)
-            self._state.reconciliations.record(
-                run_id, action.finder, action.subject, action.reason
-            )
+            self._state.reconciliations.record(run_id, action.finder, action.subject, action.reason)
         except CogmillError as error:
             log.warning("the reconciler could not record what it does: %s", error)
         return run_id

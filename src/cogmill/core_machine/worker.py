@@ -1,7 +1,8 @@
 """A worker: one process, one row, N slots, one incarnation.
 
 Threads: each slot owns a child and lives as long as the worker (the kernel kills a child when the
-thread that spawned it ends); one thread beats; one listens for wake-ups; one reconciles.
+thread that spawned it ends); one thread beats; one watches the lease; one listens for wake-ups;
+one reconciles.
 """
 
 from __future__ import annotations
@@ -13,28 +14,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cogmill.core_machine.children import ChildDied, ChildProcess
-from cogmill.core_machine.contracts import (
-    Cancelled,
-    Cause,
-    CleanUp,
-    Failure,
-    JobTypes,
-    Offer,
-    Released,
-    Retry,
-    Task,
-    TaskOutcome,
-)
+from cogmill.core_machine.contracts import CleanUp, Failure, JobTypes, Offer, Task
+from cogmill.core_machine.held import Held, HeldWork
 from cogmill.core_machine.orchestration import TaskProcessor
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.database import Listener
 from cogmill.core_machine.state.tasks import Attempt
-from cogmill.core_machine.state.workers import Order, Progress
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import CogmillError
+from cogmill.errors import CogmillError, TransientError
 from cogmill.settings import Pace
 
 log = logging.getLogger(__name__)
@@ -45,6 +36,8 @@ CLEAN_RETRY_SECONDS = 30.0
 CHANNEL = "cogmill_wakeup"
 LISTEN_SECONDS = 0.5
 """How long a stop may wait for the listening thread."""
+STOP_SECONDS = 10.0
+"""How long a stop may wait for threads that wait for the database."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +49,6 @@ class Equipment:
     publisher: WakeupPublisher
     spawn: Callable[[], ChildProcess]
     pace: Pace
-
-
-@dataclass
-class _Held:
-    """One attempt, or one clean-up, that a slot is busy with."""
-
-    job_id: str
-    child: ChildProcess
-    memory: int
-    task: Task | None = None
-    done: int = 0
-    order: str | None = None
-
-
-@dataclass
-class _Shared:
-    """What the threads share, under `lock`."""
-
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    held: dict[int, _Held] = field(default_factory=dict)
-    incarnation: uuid.UUID = field(default_factory=uuid.uuid4)
-    engines: tuple[str, ...] = ()
-    error: BaseException | None = None
-    last_beat: float = 0.0
-    pid: int = field(default_factory=os.getpid)
 
 
 class Worker:
@@ -99,15 +67,31 @@ class Worker:
     """
 
     def __init__(
-        self, equipment: Equipment, *, slots: int, memory: int, host: str, only_job: str | None = None
-    ) -> None:  # fmt: skip
+        self,
+        equipment: Equipment,
+        *,
+        slots: int,
+        memory: int,
+        host: str,
+        only_job: str | None = None,
+    ) -> None:
         self._with = equipment
         self._pace = equipment.pace
         self._slots = slots
         self._memory = memory - PARENT_MEMORY
         self._host = host
         self._only_job = only_job
-        self._shared = _Shared()
+        self._held = HeldWork()
+        # Held during calls of the database that say or change what this incarnation holds: a claim,
+        # a beat, a new incarnation. So a beat knows of every claim before it, and none is doubted
+        # that is just being made.
+        self._claiming = threading.Lock()
+        self._incarnation = uuid.uuid4()
+        self._pid = os.getpid()
+        self._engines: tuple[str, ...] = ()
+        self._last_beat = 0.0
+        self._doubtful = False
+        self._error: Exception | None = None
         self._processor = TaskProcessor(equipment.state, equipment.types, equipment.publisher)
         self._reconciler = SystemReconciler(equipment.state, equipment.publisher)
         self._stop = threading.Event()
@@ -118,24 +102,21 @@ class Worker:
     @property
     def incarnation(self) -> uuid.UUID:
         """The identity of this worker until it is declared dead."""
-        return self._shared.incarnation
+        return self._incarnation
 
     @property
     def idle(self) -> bool:
         """Whether no slot is busy."""
-        with self._shared.lock:
-            return not self._shared.held
+        return not self._held.all()
 
     @property
     def done(self) -> int:
         """Units of work that the running attempts report."""
-        with self._shared.lock:
-            return sum(held.done for held in self._shared.held.values())
+        return sum(held.done for held in self._held.all())
 
     def children(self) -> list[int]:
         """Return the pids of busy children."""
-        with self._shared.lock:
-            return [held.child.pid for held in self._shared.held.values()]
+        return [held.child.pid for held in self._held.all()]
 
     def start(self) -> None:
         """Start the threads and register; returns when the worker can claim.
@@ -148,12 +129,17 @@ class Worker:
         for slot in range(self._slots):
             self._thread(f"slot-{slot}", self._slot)
         while not self._registered.wait(0.05):
-            if self._shared.error is not None:
+            if self._error is not None:
                 self.stop()
-                raise self._shared.error
-        self._thread("beat", self._beat_loop)
-        self._thread("listen", self._listen_loop)
-        self._thread("reconcile", self._reconcile_loop)
+                raise self._error
+        beat, look = self._pace.beat, self._pace.look
+        self._thread("beat", lambda: self._repeat("beating", lambda: beat, self.beat))
+        self._thread("lease", lambda: self._repeat("watching", lambda: beat / 2, self._watch))
+        self._thread(
+            "reconcile",
+            lambda: self._repeat("reconciling", lambda: _jittered(look), self._reconcile),
+        )
+        self._thread("listen", self._listen)
 
     def wake(self) -> None:
         """Look for work now."""
@@ -162,17 +148,17 @@ class Worker:
 
     def stop(self) -> None:
         """Drain: kill the children, give their attempts back uncharged, retire the row."""
+        if os.getpid() != self._pid:
+            return  # a fork: the threads and the children are its parent's
         self._stop.set()
-        with self._shared.lock:
-            for held in self._shared.held.values():
-                held.order = held.order or "drain"
-                held.child.kill()
+        self._held.drain()
         self.wake()
+        until = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join()
-        if self._registered.is_set():
+            thread.join(max(0.0, until - time.monotonic()))
+        if self._registered.is_set() and self._has_lease:
             try:
-                self._with.state.workers.retire(self._shared.incarnation)
+                self._with.state.workers.retire(self._incarnation)
             except CogmillError as error:
                 log.warning("the worker could not sign off; it will be found: %s", error)
 
@@ -191,116 +177,122 @@ class Worker:
                 self._register(child)
                 if not self._work(child):
                     self._sleep()
-            except ChildDied as death:
-                log.debug("a slot lost its child: %s", death)
-                if not self._registered.is_set():
-                    self._shared.error = CogmillError(
-                        f"no child process could be started: {death}", "see the log above"
-                    )
-                    return
-                child = _closed(child)
-            except CogmillError as error:
-                log.warning("a slot waits: %s", error)
-                self._forget_unknown_claims()
-                self._sleep()
             except Exception as error:
-                log.exception("a slot met a defect")
-                self._shared.error = error
-                child = _closed(child)
-                self._sleep()
-        _closed(child)
+                self._recover(error, spawned=child is not None)
+            if child is not None and not child.alive:
+                child.close()
+                child = None
+        if child is not None:
+            child.close()
+
+    def _recover(self, error: Exception, *, spawned: bool) -> None:
+        with self._claiming:
+            # Whatever this slot had claimed, nobody works on it any more.
+            self._doubtful = True
+        if not self._registered.is_set():
+            self._error = error
+            self._sleep()
+        elif isinstance(error, ChildDied) and spawned:
+            log.debug("a slot lost its child: %s", error)
+        elif isinstance(error, CogmillError):
+            log.warning("a slot waits: %s", error)
+            self._sleep()
+        else:
+            log.error("a slot met a defect", exc_info=error)
+            self._sleep()
 
     def _register(self, child: ChildProcess) -> None:
-        with self._shared.lock:
-            if self._registered.is_set():
-                return
-            self._shared.engines = tuple(sorted(set(child.engines.values())))
-            self._enter()
-            self._registered.set()
+        with self._claiming:
+            if not self._registered.is_set() and not self._stop.is_set():
+                self._engines = tuple(sorted(set(child.engines.values())))
+                self._enter()
+                self._registered.set()
 
     def _enter(self) -> None:
         """Take an incarnation: a new row."""
-        self._shared.incarnation = uuid.uuid4()
+        self._incarnation = uuid.uuid4()
+        began = time.monotonic()
         self._with.state.workers.register(
-            self._shared.incarnation,
+            self._incarnation,
             Offer(
                 host=self._host,
-                pid=os.getpid(),
+                pid=self._pid,
                 slots=self._slots,
                 memory=self._memory,
                 job_types=tuple(self._with.types.ids()),
-                engines=self._shared.engines,
+                engines=self._engines,
                 reaches=("any", self._host),
                 only_job=self._only_job,
                 beat_seconds=self._pace.beat,
                 suspect_seconds=self._pace.suspect,
             ),
         )
-        self._shared.last_beat = time.monotonic()
+        self._last_beat = began
 
     def _work(self, child: ChildProcess) -> bool:
         claimed = self._claim(child)
         if claimed is None:
-            return self._clean(child)
-        attempt, held = claimed
-        slot = threading.get_ident()
+            return False
+        work, incarnation, held = claimed
         try:
-            self._processor.process(
-                attempt, child, lambda done: setattr(held, "done", done), lambda: _outcome(held)
-            )
+            if isinstance(work, Task):
+                attempt = Attempt(task=work, incarnation=incarnation)
+                self._processor.process(attempt, child, held)
+            else:
+                self._clean(work, incarnation, held)
+        except BaseException:
+            # It is in the middle of a talk that nobody will end.
+            child.kill()
+            raise
         finally:
-            with self._shared.lock:
-                self._shared.held.pop(slot, None)
+            self._held.drop()
         if held.order is not None or not child.alive:
             raise ChildDied(-9, "killed on order" if held.order else "ended")
         # Its end may have freed memory, closed a stage or ended the job.
         self.wake()
         return True
 
-    def _claim(self, child: ChildProcess) -> tuple[Attempt, _Held] | None:
-        # One claim at a time: `free` and the set of known claims must not change under it.
-        with self._shared.lock:
-            if self._stop.is_set():
+    def _claim(self, child: ChildProcess) -> tuple[Task | CleanUp, uuid.UUID, Held] | None:
+        with self._claiming:
+            if self._stop.is_set() or not self._has_lease:
                 return None
-            free = self._memory - sum(held.memory for held in self._shared.held.values())
-            incarnation = self._shared.incarnation
-            task = self._with.state.tasks.claim(incarnation, free)
-            if task is None:
-                return None
-            held = _Held(job_id=task.job_id, child=child, memory=task.memory, task=task)
-            self._shared.held[threading.get_ident()] = held
-            return Attempt(task=task, incarnation=incarnation), held
+            incarnation = self._incarnation
+            if self._doubtful:
+                self._give_back_the_unknown(incarnation)
+            # Until it is noted as held, nobody knows what this claim may have made.
+            self._doubtful = True
+            state = self._with.state
+            work = state.tasks.claim(incarnation, self._memory - self._held.memory())
+            claimed = work or state.cleanups.claim(incarnation)
+            if claimed is not None:
+                held = Held(job_id=claimed.job_id, child=child, task=work)
+                if not self._held.put(held):
+                    self._give_back_the_unknown(incarnation)
+                    return None
+            self._doubtful = False
+        return None if claimed is None else (claimed, incarnation, held)
 
-    def _forget_unknown_claims(self) -> None:
-        """A claim whose COMMIT got no reply may have been made: nobody works on it."""
-        with self._shared.lock:
-            known = [held.task.id for held in self._shared.held.values() if held.task is not None]
-            try:
-                self._with.state.tasks.release_unknown_claims(self._shared.incarnation, known)
-            except CogmillError as error:
-                log.debug("still no database: %s", error)
+    def _give_back_the_unknown(self, incarnation: uuid.UUID) -> None:
+        """Give back what this incarnation holds and no slot works on."""
+        held = self._held.all()
+        state = self._with.state
+        tasks = [one.task.id for one in held if one.task is not None]
+        state.tasks.release_unknown_claims(incarnation, tasks)
+        state.cleanups.release_unknown(
+            incarnation, [one.job_id for one in held if one.task is None]
+        )
 
-    def _clean(self, child: ChildProcess) -> bool:
-        with self._shared.lock:
-            incarnation = self._shared.incarnation
-            claimed = self._with.state.cleanups.claim(incarnation)
-            if claimed is None:
-                return False
-            self._shared.held[threading.get_ident()] = _Held(
-                job_id=claimed.job_id, child=child, memory=0
-            )
-        try:
-            self._processor.clean(claimed, child, lambda failure: self._settle(claimed, failure))
-        finally:
-            with self._shared.lock:
-                self._shared.held.pop(threading.get_ident(), None)
-        return True
+    def _clean(self, claimed: CleanUp, incarnation: uuid.UUID, held: Held) -> None:
+        def settle(failure: Failure | None) -> None:
+            if held.order == "drain":
+                return  # signing off gives it back
+            delay = 0.0
+            if failure is not None:
+                log.warning("clean-up after job %s failed: %s", claimed.job_id[:12], failure)
+                delay = CLEAN_RETRY_SECONDS * 2.0 ** min(claimed.attempt - 1, 6)
+            self._with.state.cleanups.settle(incarnation, claimed, failure, delay)
 
-    def _settle(self, claimed: CleanUp, failure: Failure | None) -> None:
-        delay = 0.0 if failure is None else CLEAN_RETRY_SECONDS
-        if failure is not None:
-            log.warning("clean-up after job %s failed: %s", claimed.job_id[:12], failure)
-        self._with.state.cleanups.settle(self._shared.incarnation, claimed, failure, delay)
+        self._processor.clean(claimed, held.child, settle)
 
     def _sleep(self) -> None:
         with self._wake:
@@ -309,86 +301,53 @@ class Worker:
 
     # --- heartbeat ----------------------------------------------------------------------------
 
-    def _beat_loop(self) -> None:
-        while not self._stop.wait(self._pace.beat):
-            try:
-                self.beat()
-            except CogmillError as error:
-                log.warning("a heartbeat was not answered: %s", error)
-                if time.monotonic() - self._shared.last_beat > self._pace.lease:
-                    self._kill_all("lost")
+    @property
+    def _has_lease(self) -> bool:
+        return time.monotonic() - self._last_beat <= self._pace.lease
 
     def beat(self) -> None:
         """Beat once and obey the orders that come back."""
-        with self._shared.lock:
-            incarnation = self._shared.incarnation
-            progress = [
-                Progress(
-                    task_id=held.task.id, attempt=held.task.attempt, job_id=held.job_id,
-                    done=held.done,
-                )
-                for held in self._shared.held.values() if held.task is not None
-            ]  # fmt: skip
-        began = time.monotonic()
-        orders = self._with.state.workers.beat(incarnation, progress)
-        if orders is None:
-            log.warning("this worker was declared dead; it begins a new incarnation")
-            self._kill_all("lost")
-            with self._shared.lock:
+        with self._claiming:
+            began = time.monotonic()
+            orders = self._with.state.workers.beat(self._incarnation, self._held.report())
+            if orders is None:
+                log.warning("this worker was declared dead; it begins a new incarnation")
+                self._held.kill_all("lost")
                 self._enter()
-            return
-        self._shared.last_beat = began
+                return
+            self._last_beat = began
         for order in orders:
-            self._obey(order)
+            self._held.obey(order)
 
-    def _obey(self, order: Order) -> None:
-        with self._shared.lock:
-            for held in self._shared.held.values():
-                task = held.task
-                if task and (task.id, task.attempt) == (order.task_id, order.attempt):
-                    log.warning("task %s is %s: its child is killed", task.label, order.order)
-                    held.order = order.order
-                    held.child.kill()
-
-    def _kill_all(self, order: str) -> None:
-        with self._shared.lock:
-            for held in self._shared.held.values():
-                held.order = held.order or order
-                held.child.kill()
+    def _watch(self) -> None:
+        # A thread of its own: whoever speaks to a database that is silent waits.
+        if not self._has_lease:
+            self._held.kill_all("lost")
+        self._held.kill_endless_clean_ups()
 
     # --- listening and repairing --------------------------------------------------------------
 
-    def _listen_loop(self) -> None:
-        with self._with.state.database.notifications(CHANNEL) as listener:
-            while not self._stop.is_set():
-                if listener.wait(LISTEN_SECONDS):
-                    self.wake()
-
-    def _reconcile_loop(self) -> None:
-        while not self._stop.wait(_jittered(self._pace.look)):
+    def _repeat(self, what: str, seconds: Callable[[], float], step: Callable[[], object]) -> None:
+        """Run a step at intervals until the worker stops; no error ends that."""
+        while not self._stop.wait(seconds()):
             try:
-                if self._reconciler.step():
-                    self.wake()
-            except CogmillError as error:
-                log.debug("not reconciling: %s", error)
+                step()
+            except TransientError as error:
+                log.warning("not %s: %s", what, error)
+            except Exception:
+                log.exception("%s met a defect", what)
 
+    def _listen(self) -> None:
+        with self._with.state.database.notifications(CHANNEL) as listener:
+            self._repeat("listening", lambda: 0.0, lambda: self._hear(listener))
 
-def _outcome(held: _Held) -> TaskOutcome | None:
-    match held.order:
-        case None:
-            return None
-        case "drain":
-            return Released()
-        case "hung":
-            message = "the task passed its deadline and was killed"
-            return Retry(failure=Failure(code="hung", cause=Cause.HUNG, message=message))
-        case _:
-            return Cancelled()
+    def _hear(self, listener: Listener) -> None:
+        if listener.wait(LISTEN_SECONDS):
+            self.wake()
 
-
-def _closed(child: ChildProcess | None) -> None:
-    if child is not None:
-        child.close()
+    def _reconcile(self) -> None:
+        if self._reconciler.step():
+            self.wake()
 
 
 def _jittered(seconds: float) -> float:
