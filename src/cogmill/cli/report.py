@@ -33,8 +33,22 @@ def job_document(state: StateManager, job: Job) -> dict[str, Any]:
         "attempts": figures.get("attempts", 0),
         "counted": counted,
         "failure": failure_document(job.failure),
-        "plan": plan_summary(state.jobs.prepared(job)),
+        "plan": _plan(plan_summary(state.jobs.prepared(job)), counted),
     }
+
+
+def _plan(summary: dict[str, Any], counted: Any) -> dict[str, Any]:
+    """Set what reading the source took beside what was predicted, for the way that ran."""
+    match summary, counted:
+        case (
+            {"strategy": str(way), "cost": {**costs}, "tiles": {"output": tiles, "pieces": pieces}},
+            {"tiles": {**by_tiles}, "pieces": {**by_pieces}},
+        ):
+            staged = way == "two-stage"
+            took = by_pieces if staged else by_tiles
+            real = {"strategy": way, "tasks": pieces if staged else tiles, **took}
+            return {**summary, "cost": {**costs, "counted": real}}
+    return summary
 
 
 def plan_summary(prepared: JsonValue) -> dict[str, JsonValue]:
