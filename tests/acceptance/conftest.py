@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+# Under its own name: a fixture of every acceptance test.
+from tests.acceptance.running import mill as mill
+
 _KEY = "acceptance"
 _FIGURE = pytest.StashKey["Figure"]()
 

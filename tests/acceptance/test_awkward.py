@@ -1,0 +1,66 @@
+"""Inputs that nobody tried while the engine was written, reprojected, against the same oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rasterio
+from tests.acceptance import oracle, rasters
+from tests.acceptance.conftest import Figure
+from tests.acceptance.running import Mill, differing, result
+
+OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857")
+#: What each must still be after the warp.
+KEPT = {
+    "rgb with alpha": ("red", "green", "blue", "alpha"),
+    "internal mask": ("red", "green", "blue"),
+    "palette": ("palette",),
+}
+CORPUS = (
+    "RGB.byte.tif",
+    "RGB2.byte.tif",
+    "RGBA.byte.tif",
+    "RGBA.uint16.tif",
+    "image_colormap.tif",
+    "image_nan.tif",
+    "image_rgb_mask.tif",
+    "image_with_offsets.tif",
+    "rgb1.tif",
+    "shade.tif",
+)
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "one COG"])
+@pytest.mark.parametrize("name", list(rasters.AWKWARD))
+def test_alpha_mask_and_palette_equal_a_whole_image_exact_warp(
+    name: str, kind: str, mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
+    source = rasters.make_awkward(tmp_path / "source.tif", name)
+    destination = f"{tmp_path}/mosaic/" if kind == "mosaic" else f"{tmp_path}/one.tif"
+    ran = mill.run(source, destination, *OPTIONS)
+    figure.command, figure.seed = ran.text, rasters.SEED
+    found = result(destination, ran.plan["target_grid"])
+    count = differing(found, oracle.whole(source, ran.plan, tmp_path))
+    figure.measured(count, 0)
+    assert count == 0
+    made = next((tmp_path / "mosaic").glob("*.tif")) if kind == "mosaic" else Path(destination)
+    with rasterio.open(source) as one, rasterio.open(made) as two:
+        assert tuple(each.name for each in two.colorinterp) == KEPT[name]
+        if name == "palette":
+            assert two.colormap(1) == one.colormap(1)
+            assert ran.plan["warp"]["resampling"] == "nearest"
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_real_file_equals_a_whole_image_exact_warp(
+    name: str, mill: Mill, corpus: Path, tmp_path: Path, figure: Figure
+) -> None:
+    destination = f"{tmp_path}/one.tif"
+    ran = mill.run(corpus / name, destination, *OPTIONS)
+    figure.command = ran.text
+    found = result(destination, ran.plan["target_grid"])
+    count = differing(found, oracle.whole(corpus / name, ran.plan, tmp_path))
+    figure.measured(count, 0)
+    assert count == 0

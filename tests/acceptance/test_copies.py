@@ -1,0 +1,147 @@
+"""Without a grid option everything is kept: pixels, validity, and all that says what they mean."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from tests.acceptance import rasters
+from tests.acceptance.conftest import Figure
+from tests.acceptance.running import Mill, place
+from tests.raster.rasters import Case
+
+#: Of a corpus of real files: palette, masks, alpha, scale and offset, NaN, floats, JPEG, WebP.
+CORPUS = (
+    "RGB.byte.tif",
+    "RGB2.byte.tif",
+    "RGBA.byte.tif",
+    "RGBA.uint16.tif",
+    "alpha.tif",
+    "float_nan.tif",
+    "float_raster_with_extra_nodata.tif",
+    "goes.tif",
+    "graymask.tif",
+    "image_51px.tif",
+    "image_colormap.tif",
+    "image_nan.tif",
+    "image_rgb_mask.tif",
+    "image_tags.tif",
+    "image_with_offsets.tif",
+    "rgb_deflate.tif",
+    "shade.tif",
+    "world.byte.tif",
+)
+#: What GDAL says of the file's storage, not of its pixels' meaning.
+STORAGE = {"AREA_OR_POINT", "TIFFTAG_SOFTWARE", "TIFFTAG_DATETIME", "OVR_RESAMPLING_ALG"}
+
+
+def _described(folder: Path) -> Path:
+    """Make a raster that says all that a GeoTIFF can say of its bands."""
+    case = Case("int16", 3, rasters.strips(7, compress="deflate", interleave="band"), nodata=-99)
+    path = rasters.make(
+        folder / "described.tif", rasters.Raster(case, colors=("blue", "gray", "red"))
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.1, 2.0, 1.0), (1 / 3, 0.0, -7.5)
+        dataset.descriptions = ("height", "Größe", None)
+        dataset.units = ("metre", "", "K")
+        dataset.update_tags(TITLE="<a & b>", AREA_OR_POINT="Point", EMPTY="x ")
+        dataset.update_tags(2, WAVELENGTH="0.66", STATISTICS_MEAN="12")
+    return path
+
+
+def _sources(folder: Path, name: str) -> Path:
+    if name == "described":
+        return _described(folder)
+    if name in rasters.AWKWARD:
+        return rasters.make_awkward(folder / "source.tif", name)
+    return rasters.make(folder / "source.tif", rasters.Raster(rasters.LAYOUTS[name]))
+
+
+@pytest.mark.parametrize("name", ["described", *rasters.AWKWARD, *rasters.LAYOUTS])
+def test_without_dst_crs_pixels_and_their_meaning_are_copied_exactly(
+    name: str, mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
+    source = _sources(tmp_path, name)
+    one = mill.run(source, tmp_path / "one.tif", *rasters.SMALL)
+    figure.command, figure.seed = one.text, rasters.SEED
+    assert one.plan["warp"] is None
+    _kept(source, tmp_path / "one.tif")
+    mosaic = mill.run(source, f"{tmp_path}/mosaic/", *rasters.SMALL)
+    for tile in (tmp_path / "mosaic").glob("*.tif"):
+        _kept(source, tile, mosaic.plan["target_grid"])
+    figure.measured("0 differ")
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_real_file_is_copied_exactly(
+    name: str, mill: Mill, corpus: Path, tmp_path: Path, figure: Figure
+) -> None:
+    ran = mill.run(corpus / name, tmp_path / "one.tif", *rasters.SMALL)
+    figure.command = ran.text
+    _kept(corpus / name, tmp_path / "one.tif")
+    figure.measured("0 differ")
+
+
+def _kept(source: Path, made: Path, grid: dict[str, Any] | None = None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)
+        with rasterio.open(source) as one, rasterio.open(made) as two:
+            left, top = (0, 0) if grid is None else place(two.transform, grid)
+            window = rasterio.windows.Window(left, top, two.width, two.height)
+            if grid is None:
+                assert (two.width, two.height) == (one.width, one.height)
+                assert two.transform == one.transform
+            assert two.transform.almost_equals(one.transform * Affine.translation(left, top), 1e-9)
+            _same_meaning(one, two)
+            pixels = one.read(window=window)
+            assert np.array_equal(two.read(), pixels, equal_nan=pixels.dtype.kind in "fc")
+            assert np.array_equal(two.read_masks(), one.read_masks(window=window))
+
+
+def _same_meaning(one: Any, two: Any) -> None:
+    assert two.crs == one.crs
+    assert two.dtypes == one.dtypes
+    np.testing.assert_array_equal(_numbers(two.nodatavals), _numbers(one.nodatavals))
+    assert two.colorinterp == one.colorinterp
+    assert two.mask_flag_enums == one.mask_flag_enums
+    assert (two.scales, two.offsets) == (one.scales, one.offsets)
+    assert _words(two.units) == _words(one.units)
+    assert _words(two.descriptions) == _words(one.descriptions)
+    assert two.tags().get("AREA_OR_POINT", "Area") == one.tags().get("AREA_OR_POINT", "Area")
+    for band in range(one.count + 1):
+        assert _said(two, band) == _said(one, band)
+    if one.colorinterp[0].name == "palette":
+        assert two.colormap(1) == one.colormap(1)
+
+
+def _said(dataset: Any, band: int) -> dict[str, str]:
+    """Return tags, without statistics, which are never copied, and words about storage."""
+    return {
+        key: value
+        for key, value in dataset.tags(band).items()
+        if key not in STORAGE and not key.startswith("STATISTICS_")
+    }
+
+
+def _numbers(values: Any) -> Any:
+    return np.array([np.inf if value is None else value for value in values], float)
+
+
+def _words(values: Any) -> list[str]:
+    return [value or "" for value in values]
+
+
+def test_statistics_are_never_copied(mill: Mill, tmp_path: Path) -> None:
+    source = _described(tmp_path)
+    mill.run(source, tmp_path / "one.tif", *rasters.SMALL)
+    with rasterio.open(source) as one, rasterio.open(tmp_path / "one.tif") as two:
+        assert "STATISTICS_MEAN" in one.tags(2)
+        assert "STATISTICS_MEAN" not in two.tags(2)

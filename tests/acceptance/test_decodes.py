@@ -1,0 +1,121 @@
+"""How often a strip is decoded, counted where it happens and compared with what was predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.acceptance import rasters
+from tests.acceptance.conftest import Figure
+from tests.acceptance.running import Mill
+from tests.raster.rasters import FileBytes
+
+from cogmill.raster import gdal
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.planning import plan
+from cogmill.raster.structure import inspect
+
+REPROJECTED = (*rasters.SMALL, "--dst-crs", "EPSG:3857")
+STRIPED = [name for name in rasters.LAYOUTS if not name.startswith("tiled")]
+COUNTS = ("requests", "bytes_fetched", "blocks_decoded")
+#: How often the path that copies may decode a strip.
+COPY_LIMIT = 1.1
+#: How much more the naive plan fetches than the chosen one at a width of 20000 pixels.
+NAIVE_FACTOR = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("decodes")
+    for name in rasters.LAYOUTS:
+        rasters.make(made / f"{name}.tif", rasters.Raster(rasters.LAYOUTS[name]))
+    return made
+
+
+@pytest.mark.parametrize("layout", STRIPED)
+@pytest.mark.parametrize("megabytes", [150, 160, 200, 400, 4000])
+def test_pieces_begin_and_end_on_strip_boundaries(
+    layout: str, megabytes: int, folder: Path, figure: Figure
+) -> None:
+    source = folder / f"{layout}.tif"
+    options = PlanOptions(
+        blocksize=64,
+        tile_size=512,
+        dst_crs="EPSG:3857",
+        strategy="two-stage",
+        memory=megabytes << 20,
+        workers=8,
+    )
+    with gdal.environment(16 << 20):
+        found = plan(inspect(FileBytes(source), str(source)), options, "x")
+    rows = rasters.LAYOUTS[layout].options["blockysize"]
+    edges = [piece.row_off for piece in found.pieces] + [rasters.HEIGHT]
+    figure.seed = rasters.SEED
+    figure.measured(f"{len(found.pieces)} pieces")
+    assert edges[0] == 0
+    for piece, below in zip(found.pieces, edges[1:], strict=True):
+        assert (piece.col_off, piece.width) == (0, rasters.WIDTH)
+        assert piece.row_off % rows == 0
+        assert piece.row_stop == below
+        assert below % rows == 0 or below == rasters.HEIGHT
+
+
+@pytest.mark.parametrize("layout", STRIPED)
+def test_stage_1_of_two_stage_decodes_each_strip_exactly_once(
+    layout: str, mill: Mill, folder: Path, tmp_path: Path, figure: Figure
+) -> None:
+    ran = mill.run(
+folder / f"{layout}.tif", f"{tmp_path}/out/", *REPROJECTED, "--strategy", "two-stage"
+    )  # fmt: skip
+    strips = ran.plan["structure"]["blocks"]
+    pieces = ran.document["counted"]["pieces"]
+    figure.command = ran.text
+    figure.measured(pieces["blocks_decoded"] / strips, 1)
+    assert pieces["blocks_decoded"] == strips
+    # And nobody reads the source again: what the two stages fetched of it is what was predicted.
+    predicted = ran.plan["cost"]["two-stage"]
+    assert {name: pieces[name] for name in COUNTS} == {name: predicted[name] for name in COUNTS}
+
+
+@pytest.mark.parametrize("layout", STRIPED)
+def test_the_copy_path_decodes_each_strip_at_most_1_1_times(
+    layout: str, mill: Mill, folder: Path, tmp_path: Path, figure: Figure
+) -> None:
+    ran = mill.run(folder / f"{layout}.tif", f"{tmp_path}/out/", *rasters.SMALL)
+    strips = ran.plan["structure"]["blocks"]
+    decoded = ran.document["counted"]["pieces"]["blocks_decoded"]
+    if ran.plan["strategy"] == "direct":
+        decoded += ran.document["counted"]["tiles"]["blocks_decoded"]
+    figure.command = ran.text
+    figure.measured(decoded / strips, COPY_LIMIT)
+    assert 1 <= decoded / strips <= COPY_LIMIT
+
+
+@pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
+def test_direct_decodes_as_often_as_predicted(
+    layout: str, mill: Mill, folder: Path, tmp_path: Path, figure: Figure
+) -> None:
+    ran = mill.run(
+folder / f"{layout}.tif", f"{tmp_path}/out/", *REPROJECTED, "--strategy", "direct"
+    )  # fmt: skip
+    counted, predicted = ran.document["counted"]["tiles"], ran.plan["cost"]["direct"]
+    figure.command = ran.text
+    figure.measured(counted["blocks_decoded"], predicted["blocks_decoded"])
+    assert counted["widened"] == 0
+    assert {name: counted[name] for name in COUNTS} == {name: predicted[name] for name in COUNTS}
+
+
+def test_at_20000_pixels_width_the_naive_plan_fetches_at_least_five_times_the_source_bytes(
+    mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
+    source = rasters.unwritten(tmp_path / "wide.tif", 20000, 20000, 16)
+    # By eye: 1.2 GB that take no room on the disk.
+    assert source.stat().st_blocks * 512 < 50e6
+    ran = mill.inspect(source, "--dst-crs", "EPSG:3857", "--memory", "3.5GB", "--workers", 2)
+    costs = ran.plan["cost"]
+    chosen = costs[ran.plan["strategy"]]
+    figure.command = ran.text
+    factor = costs["naive"]["bytes_fetched"] / chosen["bytes_fetched"]
+    figure.measured(round(factor, 2), NAIVE_FACTOR)
+    assert chosen["bytes_fetched"] >= 20000 * 20000 * 3
+    assert factor >= NAIVE_FACTOR
