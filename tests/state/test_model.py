@@ -1,0 +1,314 @@
+"""Any order of transitions, zombies' included, keeps the invariants I1-I7; then all ends (I10)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from tests.state.conftest import Clock
+
+from cogmill.core_machine.contracts import (
+    Cause,
+    CleanUp,
+    Failure,
+    JobStatus,
+    Offer,
+    PlannedTask,
+    Preflight,
+    Requirements,
+    TaskKind,
+)
+from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.jobs import NewJob, NewStage
+from cogmill.core_machine.state.tasks import Attempt, Settled
+from cogmill.core_machine.state.workers import Progress
+from cogmill.errors import Refused
+
+MEBIBYTE = 1 << 20
+BROKEN = Failure(code="permanent", cause=Cause.PERMANENT, message="it broke")
+STAGES = ("first", "second")
+TERMINAL = ("successful", "failed", "dismissed")
+ENDED = ("succeeded", "failed", "cancelled")
+
+VIOLATIONS = {
+    "I4: a closed stage has an open task": """
+        SELECT 1 FROM task JOIN stage USING (job_id, position)
+        WHERE stage.status IN ('closed', 'cancelled') AND task.status IN ('ready', 'running')""",
+    "I4: a stage was planned twice": """
+        SELECT 1 FROM task WHERE kind = 'plan' GROUP BY job_id, position HAVING count(*) > 1""",
+    "I4: a stage began before the one before it closed": """
+        SELECT 1 FROM stage AS later JOIN stage AS early USING (job_id)
+        WHERE early.position < later.position AND early.status <> 'closed'
+          AND later.status IN ('planning', 'running', 'closed')""",
+    "I4: the count of what remains is wrong": """
+        SELECT 1 FROM stage WHERE status IN ('running', 'closed') AND remaining <> (
+            SELECT count(*) FROM task WHERE task.job_id = stage.job_id
+              AND task.position = stage.position AND kind = 'work'
+              AND task.status <> 'succeeded')""",
+    "I4: a closed stage has a task that did not succeed": """
+        SELECT 1 FROM task JOIN stage USING (job_id, position)
+        WHERE stage.status = 'closed' AND task.status <> 'succeeded'""",
+    "I5: a terminal job has live parts": """
+        SELECT 1 FROM job WHERE status IN ('successful', 'failed', 'dismissed') AND (
+            EXISTS (SELECT FROM task WHERE job_id = job.id AND status IN ('ready', 'running'))
+            OR EXISTS (SELECT FROM stage WHERE job_id = job.id
+                       AND status IN ('pending', 'planning', 'running')))""",
+    "I6: a terminal job is not owed its clean-up": """
+        SELECT 1 FROM job WHERE status IN ('successful', 'failed', 'dismissed')
+          AND NOT EXISTS (SELECT FROM cleanup WHERE job_id = job.id)""",
+    "I6: a live job is at no stage": """
+        SELECT 1 FROM job WHERE status IN ('accepted', 'running')
+          AND NOT EXISTS (SELECT FROM stage WHERE job_id = job.id
+                          AND status IN ('planning', 'running'))""",
+    "I6: a task is held by nobody that beats or is looked for": """
+        SELECT 1 FROM task LEFT JOIN worker ON incarnation = worker
+        WHERE task.status = 'running' AND incarnation IS NULL""",
+    "I7: a destination or a lineage has two live jobs": """
+        SELECT 1 FROM job AS a JOIN job AS b ON a.id < b.id AND (a.owns = b.owns
+            OR a.lineage = b.lineage)
+        WHERE a.status IN ('accepted', 'running') AND b.status IN ('accepted', 'running')""",
+    "a succeeded task lacks its result, or another has one": """
+        SELECT 1 FROM task LEFT JOIN task_result ON task_id = id
+        WHERE (task.status = 'succeeded') <> (task_id IS NOT NULL)""",
+    "a clean-up is claimed while a live worker still lists the job": """
+        SELECT 1 FROM cleanup JOIN worker AS w ON w.status = 'live',
+            jsonb_to_recordset(w.progress) AS held (job_id text)
+        WHERE cleanup.worker IS NOT NULL AND held.job_id = cleanup.job_id""",
+}
+picks = st.integers(min_value=0, max_value=1000)
+
+
+class Model(RuleBasedStateMachine):
+    """Does anything at any time with what it ever got hold of."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self.database = database
+        self.clock = clock
+        self.state = StateManager(database)
+        self.reconciler = SystemReconciler(self.state, self)
+        self.jobs: list[str] = []
+        self.workers: list[uuid.UUID] = []
+        self.attempts: list[Attempt] = []
+        self.cleanups: list[tuple[uuid.UUID, CleanUp]] = []
+        self.seen: dict[int, int] = {}
+        self.final: dict[object, tuple[Any, ...]] = {}
+
+    def wake(self, reference: str) -> None:
+        """Lose every wake-up: it costs nothing but time (I9)."""
+
+    @initialize()
+    def empty(self) -> None:
+        with self.database.transaction() as conn:
+            conn.execute("TRUNCATE job, stage, task, task_result, worker, wakeup, cleanup, event")
+        self.join()
+        self.submit("a", True)
+
+    # --- what people and workers do -----------------------------------------------------------
+
+    @rule(lineage=st.sampled_from("ab"), owns=st.booleans())
+    def submit(self, lineage: str, owns: bool) -> None:
+        newest = self.state.jobs.newest(lineage)
+        generation = 1 if newest is None else newest.generation + newest.status.terminal
+        found = Preflight(
+            source_identity="s", prepared=None, reach="any", owns="/out/" if owns else None,
+            plan_memory=MEBIBYTE,
+        )  # fmt: skip
+        stages = tuple(NewStage(name=name, plan_seconds=60, max_failures=2) for name in STAGES)
+        new = NewJob(
+            id=f"{lineage}{generation}", lineage=lineage, generation=generation, type="toy",
+            version=1, inputs={}, engine="e", priority=0, preflight=found, stages=stages,
+        )  # fmt: skip
+        try:
+            job = self.state.jobs.submit(new)
+        except Refused:
+            return
+        assert job is not None
+        if job.id not in self.jobs:
+            self.jobs.append(job.id)
+
+    @rule()
+    def join(self) -> None:
+        incarnation = uuid.uuid4()
+        self.state.workers.register(
+            incarnation,
+            Offer(
+                host="h", pid=1, slots=2, memory=8 * MEBIBYTE, job_types=("toy:1",),
+                engines=("e",), reaches=("any",), beat_seconds=1, suspect_seconds=4,
+            ),
+        )  # fmt: skip
+        self.workers.append(incarnation)
+
+    @rule(pick=picks, free=st.sampled_from([1, 8]))
+    def claim(self, pick: int, free: int) -> None:
+        worker = self.workers[pick % len(self.workers)]
+        task = self.state.tasks.claim(worker, free * MEBIBYTE)
+        if task is not None:
+            assert task.attempt == self.seen.get(task.id, 0) + 1  # I1
+            self.attempts.append(Attempt(task=task, incarnation=worker))
+
+    @precondition(lambda self: self.attempts)
+    @rule(pick=picks, how=st.sampled_from(["succeed"] * 4 + ["fail", "retry", "release"]))
+    def settle(self, pick: int, how: str) -> None:
+        """Settle the newest attempts mostly, and any old one sometimes."""
+        self._settle(self.attempts[-1 - pick % min(len(self.attempts), 6)], how, pick % 4)
+
+    def _settle(self, attempt: Attempt, how: str, count: int) -> None:
+        task, tasks = attempt.task, self.state.tasks
+        current = self._rows(
+            "SELECT 1 FROM task WHERE id = %s AND attempt = %s AND worker = %s",
+            task.id, task.attempt, attempt.incarnation,
+        )  # fmt: skip
+        if how == "fail":
+            settled = tasks.fail(attempt, BROKEN)
+        elif how == "retry":
+            settled = tasks.retry(attempt, BROKEN, 1.0)
+        elif how == "release":
+            settled = tasks.release(attempt)
+        elif task.kind is TaskKind.PLAN:
+            settled = tasks.succeed_plan(attempt, None, _planned(count), None)
+        else:
+            settled = tasks.succeed(attempt, {"by": task.label}, None)
+        assert (settled is not Settled.LOST) == bool(current)  # I3
+        if settled is Settled.STAGE_DONE and count % 2:
+            self.state.jobs.advance(task.job_id)  # or else the reconciler must
+
+    @rule(pick=picks)
+    def advance(self, pick: int) -> None:
+        self.state.jobs.advance(self.jobs[pick % len(self.jobs)])
+
+    @rule(pick=picks)
+    def dismiss(self, pick: int) -> None:
+        if pick % 3 == 0:
+            assert self.state.jobs.dismiss(self.jobs[-1]).terminal
+
+    @rule(pick=picks, honest=st.booleans())
+    def beat(self, pick: int, honest: bool) -> None:
+        worker = self.workers[pick % len(self.workers)]
+        held = [one.task for one in self.attempts if one.incarnation == worker]
+        progress = [
+            Progress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=1)
+            for task in held[-3:]
+        ]
+        self.state.workers.beat(worker, progress if honest else [])
+
+    @rule(pick=picks)
+    def forget(self, pick: int) -> None:
+        self.state.tasks.release_unknown_claims(self.workers[pick % len(self.workers)], [])
+
+    @rule(pick=picks)
+    def retire(self, pick: int) -> None:
+        if len(self.workers) > 1:
+            self.state.workers.retire(self.workers[pick % len(self.workers)])
+
+    @rule(seconds=st.sampled_from([0.5, 3, 6, 30]))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def reconcile(self) -> None:
+        self.reconciler.step()
+
+    @rule(pick=picks)
+    def clean(self, pick: int) -> None:
+        worker = self.workers[pick % len(self.workers)]
+        claimed = self.state.cleanups.claim(worker)
+        if claimed is not None:
+            self.cleanups.append((worker, claimed))
+
+    @precondition(lambda self: self.cleanups)
+    @rule(pick=picks, failure=st.sampled_from([None, BROKEN]))
+    def settle_clean(self, pick: int, failure: Failure | None) -> None:
+        worker, claimed = self.cleanups[pick % len(self.cleanups)]
+        self.state.cleanups.settle(worker, claimed, failure, 1.0)
+
+    # --- what must hold after every step ------------------------------------------------------
+
+    @invariant()
+    def nothing_is_violated(self) -> None:
+        query = " UNION ALL ".join(
+            f"SELECT '{name}' WHERE EXISTS ({sql})" for name, sql in VIOLATIONS.items()
+        )
+        assert self._rows(query) == []
+
+    @invariant()
+    def attempts_only_grow_and_what_ended_stays(self) -> None:
+        for row in self._rows("SELECT id, attempt, status, failures, finished_at FROM task"):
+            number, attempt, status, *_ = row
+            assert attempt >= self.seen.get(number, 0)  # I1
+            self.seen[number] = attempt
+            self._stays(number, row, status in ENDED)
+        jobs = "SELECT id, status, outputs::text, failure::text, finished_at FROM job"
+        for row in self._rows(jobs):
+            self._stays(row[0], row, row[1] in TERMINAL)
+
+    def _stays(self, key: object, row: tuple[Any, ...], ended: bool) -> None:
+        assert self.final.get(key, row) == row  # I2
+        if ended:
+            self.final[key] = row
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self.database.transaction() as conn:
+            return conn.execute(query.encode(), values or None).fetchall()
+
+    # --- and when the faults have stopped -----------------------------------------------------
+
+    def teardown(self) -> None:
+        """One good worker brings everything to its end within a bounded time (I10)."""
+        if not self.jobs:
+            return
+        self.join()
+        worker = self.workers[-1]
+        for _ in range(40):
+            self.clock.advance(6)
+            self.state.workers.beat(worker, [])
+            self.reconciler.step()
+            while (task := self.state.tasks.claim(worker, 8 * MEBIBYTE)) is not None:
+                self._settle(Attempt(task=task, incarnation=worker), "succeed", 1)
+            if not self._rows("SELECT 1 FROM job WHERE status IN ('accepted', 'running')"):
+                break
+        else:
+            raise AssertionError(f"not all ended: {self._rows('SELECT * FROM task')}")
+        assert {self.state.jobs.get(job).status for job in self.jobs} <= {
+            JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.DISMISSED
+        }  # fmt: skip
+        self.nothing_is_violated()
+        self.attempts_only_grow_and_what_ended_stays()
+        self.clock.advance(24 * 3600 + 1)
+        for _ in range(len(self.jobs)):
+            self.state.workers.beat(worker, [])
+            self.reconciler.step()
+            self.clock.advance(2)
+            while (claimed := self.state.cleanups.claim(worker)) is not None:
+                assert self.state.cleanups.settle(worker, claimed, None, 0)
+        assert self._rows("SELECT 1 FROM cleanup WHERE done_at IS NULL") == []
+
+
+def _planned(count: int) -> list[PlannedTask]:
+    return [
+        PlannedTask(
+            key=str(number), params={"n": number}, requires=Requirements(memory=(1 + number) << 20)
+        )
+        for number in range(count)
+    ]
+
+
+def test_any_order_of_transitions_keeps_the_invariants(
+    database: Database, clock: Clock, full: bool
+) -> None:
+    run_state_machine_as_test(
+        lambda: Model(database, clock),  # type: ignore[arg-type]  # any callable that makes one
+        settings=settings(max_examples=300 if full else 25, stateful_step_count=60 if full else 30),
+    )
