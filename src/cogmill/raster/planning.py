@@ -21,6 +21,7 @@ from cogmill.raster.decisions import (
 )
 from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
 from cogmill.raster.footprint import kernel_scales
+from cogmill.raster.gdalwarp import gdalwarp_commands
 from cogmill.raster.grid import Grid, OutputTile
 from cogmill.raster.memory import PROCESS_BASE
 from cogmill.raster.options import PlanOptions
@@ -29,7 +30,6 @@ from cogmill.raster.placing import Placement, place
 from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
 from cogmill.raster.structure import Structure
-from cogmill.raster.warp import gdalwarp_commands
 from cogmill.raster.warpspec import KernelScales, WarpSpec
 from cogmill.raster.working import Job
 
@@ -105,7 +105,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
         memory=choice.way.memory,
         piece_memory=choice.way.piece_memory,
         costs=choice.costs,
-        gdalwarp=gdalwarp_commands(spec) if spec else (),
+        gdalwarp=gdalwarp_commands(spec, structure.name) if spec else (),
         warnings=tuple(notes.warnings),
     )
 
