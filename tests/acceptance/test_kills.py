@@ -1,0 +1,216 @@
+"""kill -9 of a child, of the worker, of the whole tree and of the postmaster: the same bytes.
+
+What a kill leaves behind is judged by what lives (children, server) and by what lies in the
+destination, hidden names included.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance import killing
+from tests.acceptance.conftest import Figure
+from tests.acceptance.killing import (
+    REPROJECTED,
+    TWO_CHILDREN,
+    Command,
+    Ended,
+    Home,
+    Moment,
+    all_gone,
+    between,
+    contents,
+    gone,
+    in_stage,
+    publishing,
+)
+from tests.acceptance.running import pairwise
+
+ORPHAN_SECONDS = 1.0
+SERVER_SECONDS = 10.0
+KINDS = ("mosaic", "one COG")
+STRATEGIES = ("direct", "two-stage")
+VICTIMS: dict[str, Callable[[Command], object]] = {
+    "child": Command.kill_child,
+    "worker": Command.kill,
+}
+STAGES = ("pieces", "tiles", "overviews", "publish")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    axes = (KINDS, STRATEGIES, tuple(VICTIMS))
+    cases = {
+        "kind_strategy_victim": itertools.product(*axes),
+        "kind_strategy_stage": [
+            case
+            for case in itertools.product(KINDS, STRATEGIES, STAGES)
+            if not (case[1] == "direct" and case[2] == "pieces")
+            and not (case[0] == "mosaic" and case[2] == "overviews")
+        ],
+    }
+    if not metafunc.config.getoption("--full"):
+        cases["kind_strategy_victim"] = pairwise(*axes)
+        cases["kind_strategy_stage"] = [("mosaic", "direct", "publish")]
+    for name, found in cases.items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, found, ids=", ".join)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with Home.made(tmp_path_factory.mktemp("kills")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return killing.striped_raster(tmp_path_factory.mktemp("source") / "source.tif")
+
+
+class Jobs:
+    """The job of these tests, in destinations of the same name, and what it makes undisturbed."""
+
+    def __init__(self, home: Home, source: Path, folder: Path) -> None:
+        self._home, self._source, self._folder = home, source, folder
+        self._numbers = itertools.count()
+        self._undisturbed: dict[str, dict[str, str]] = {}
+
+    def new(self, kind: str) -> str:
+        folder = self._folder / str(next(self._numbers))
+        folder.mkdir()
+        return f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
+
+    def command(self, destination: str, strategy: str) -> tuple[object, ...]:
+        options = (*REPROJECTED, *TWO_CHILDREN, "--strategy", strategy)
+        return "run", self._source, destination, *options, "--json"
+
+    def undisturbed(self, kind: str) -> dict[str, str]:
+        """Return the bytes that no death had a part in; direct and two-stage make the same."""
+        if kind not in self._undisturbed:
+            destination = self.new(kind)
+            demand(self._home.call(*self.command(destination, "direct")))
+            self._undisturbed[kind] = contents(destination)
+        return self._undisturbed[kind]
+
+
+@pytest.fixture(scope="module")
+def jobs(home: Home, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    return Jobs(home, source, tmp_path_factory.mktemp("jobs"))
+
+
+def demand(ended: Ended) -> Ended:
+    assert ended.code == 0, ended.stderr
+    assert ended.document["status"] == "successful"
+    return ended
+
+
+def test_sha256_is_the_same_after_a_kill_of_a_child_and_of_the_worker(
+    home: Home, jobs: Jobs, figure: Figure, kind_strategy_victim: tuple[str, str, str]
+) -> None:
+    kind, strategy, victim = kind_strategy_victim
+    expected = jobs.undisturbed(kind)
+    destination = jobs.new(kind)
+    command = home.start(*jobs.command(destination, strategy))
+    below = command.strike(home, between(), VICTIMS[victim])
+    if victim == "worker":
+        assert all_gone(below, ORPHAN_SECONDS) <= ORPHAN_SECONDS
+        assert command.end().code == -signal.SIGKILL
+        ended = demand(home.call(*jobs.command(destination, strategy)))
+    else:
+        ended = demand(command.end())
+    with home.observer() as observer, home.server.lease():
+        tasks = observer.tasks(ended.document["job_id"])
+    assert sum(kind == "work" for _, kind, _ in tasks) >= 6
+    assert contents(destination) == expected
+    repeated = sum(attempt - 1 for _, attempt in tasks.values())
+    assert repeated >= 1 or victim == "child"
+    figure.measured(f"{repeated} of {len(tasks)} tasks were done again, 0 files differ", "0 differ")
+
+
+def _kill_and_resume(home: Home, command: tuple[object, ...], moments: list[Moment]) -> Ended:
+    """Kill the whole tree in one moment after the other, then let the same command end."""
+    for moment in moments:
+        running = home.start(*command)
+        tree = [running.pid, *running.strike(home, moment, Command.kill_tree)]
+        assert all_gone(tree, ORPHAN_SECONDS) <= ORPHAN_SECONDS
+        running.end()
+    return demand(home.call(*command))
+
+
+def _leaves_no_server(home: Home) -> float:
+    seconds = gone(home.servers, SERVER_SECONDS)
+    assert seconds <= SERVER_SECONDS, home.servers()
+    return seconds
+
+
+def _moment(stage: str, kind: str, destination: str) -> Moment:
+    """The middle of a stage; for a mosaic's publish: tiles are visible, and nothing names them."""
+    if stage == "publish" and kind == "mosaic":
+        place = Path(destination)
+        return publishing(lambda: any(place.glob("*.tif")) and not any(place.glob("*.json")))
+    return in_stage(stage, done=2 if stage == "tiles" else 0)
+
+
+def test_kill_9_of_the_whole_run_tree_in_each_stage(
+    home: Home, jobs: Jobs, figure: Figure, kind_strategy_stage: tuple[str, str, str]
+) -> None:
+    kind, strategy, stage = kind_strategy_stage
+    expected = jobs.undisturbed(kind)
+    destination = jobs.new(kind)
+    moments = [_moment(stage, kind, destination)]
+    _kill_and_resume(home, jobs.command(destination, strategy), moments)
+    assert contents(destination) == expected
+    figure.measured(f"{_leaves_no_server(home):.1f} s until no server", SERVER_SECONDS)
+
+
+def test_kill_9_of_the_whole_run_tree_in_one_stage_after_the_other(
+    home: Home, jobs: Jobs, figure: Figure
+) -> None:
+    expected = jobs.undisturbed("one COG")
+    destination = jobs.new("one COG")
+    command = jobs.command(destination, "two-stage")
+    made = Path(destination).exists
+    moments = [in_stage("pieces"), in_stage("tiles", done=2), in_stage("overviews")]
+    ended = _kill_and_resume(home, command, [*moments, in_stage("publish"), publishing(made)])
+    assert contents(destination) == expected
+    assert len(ended.document["outputs"]["files"]) == 1
+    figure.measured(f"{len(moments) + 2} kills, 0 files differ", "0 differ")
+
+
+def test_kill_9_of_the_postmaster(home: Home, jobs: Jobs, figure: Figure) -> None:
+    expected = jobs.undisturbed("mosaic")
+    destination = jobs.new("mosaic")
+    command = jobs.command(destination, "two-stage")
+    running = home.start(*command)
+    running.strike(home, between(), lambda _: os.kill(home.postmaster(), signal.SIGKILL))
+    first = running.end()
+    ended = demand(home.call(*command))
+    if first.code == 0:
+        assert first.document["job_id"] == ended.document["job_id"]
+    assert contents(destination) == expected
+    seconds = _leaves_no_server(home)
+    figure.measured(f"the run ended with {first.code}; no server after {seconds:.1f} s")
+
+
+def test_kill_9_of_the_postmaster_and_of_the_whole_run_tree_at_once(home: Home, jobs: Jobs) -> None:
+    expected = jobs.undisturbed("one COG")
+    destination = jobs.new("one COG")
+    command = jobs.command(destination, "direct")
+    running = home.start(*command)
+
+    def strike(struck: Command) -> None:
+        os.kill(home.postmaster(), signal.SIGKILL)
+        struck.kill_tree()
+
+    tree = [running.pid, *running.strike(home, between(), strike)]
+    assert all_gone(tree, ORPHAN_SECONDS) <= ORPHAN_SECONDS
+    running.end()
+    # Nobody starts it again, and nothing of it lives on.
+    _leaves_no_server(home)
+    demand(home.call(*command))
+    assert contents(destination) == expected
