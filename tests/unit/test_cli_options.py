@@ -183,22 +183,28 @@ SUMMARY: dict[str, JsonValue] = {
 }
 
 
+def seen(meter: Meter) -> tuple[str, str, float, float | None]:
+    return meter.stage, meter.tasks_text, meter.done, meter.seconds_left
+
+
 def test_progress_counts_the_pixels_of_both_stages_and_never_goes_back() -> None:
     now = [0.0]
     meter = Meter(SUMMARY, clock=lambda: now[0])
     assert meter.total == 3000
     meter.look(Look(job(), (stage("pieces", "running", 1, 4), stage("tiles", "pending")), 250))
-    assert (meter.stage, meter.tasks_done, meter.tasks, meter.done) == ("pieces", 1, 4, 500)
+    assert seen(meter) == ("pieces", "1/4", 500, None)
     now[0] = 10.0
     meter.look(Look(job(), (stage("pieces", "running", 2, 4), stage("tiles", "pending")), 100))
-    assert meter.done == 600
     assert meter.rate == 10
-    assert meter.seconds_left == 240
+    # A pixel of the target takes eight times one of the source: 400 + 8 x 2000 at 10 a second.
+    assert seen(meter) == ("pieces", "2/4", 600, 1640)
     # A worker died: what its attempt had done is not done.
     meter.look(Look(job(), (stage("pieces", "running", 2, 4), stage("tiles", "pending")), 0))
     assert meter.done == 600
+    meter.look(Look(job(), (stage("pieces", "closed", 4, 4), stage("tiles", "planning")), 0))
+    assert seen(meter) == ("tiles", "0/?", 1000, None)
     meter.look(Look(job(), (stage("pieces", "closed", 4, 4), stage("tiles", "closed", 1, 1)), 0))
-    assert meter.done == 3000
+    assert (meter.done, meter.share) == (3000, 1)
 
 
 def test_direct_work_counts_the_target_alone() -> None:
@@ -208,7 +214,7 @@ def test_direct_work_counts_the_target_alone() -> None:
 def test_another_job_type_shows_tasks_without_pixels() -> None:
     meter = Meter({})
     meter.look(Look(job(), (stage("squares", "running", 1, 4),), 3))
-    assert (meter.stage, meter.tasks_done, meter.seconds_left) == ("squares", 1, None)
+    assert seen(meter) == ("squares", "1/4", 0, None)
 
 
 def test_progress_is_lines_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

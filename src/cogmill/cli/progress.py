@@ -20,6 +20,8 @@ LINE_SECONDS = 10.0
 RATE_SECONDS = 20.0
 """The rate is that of the last so many seconds."""
 _PIECES, _TILES = "pieces", "tiles"
+_EFFORT = {_PIECES: 1.0, _TILES: 8.0}
+"""What a pixel of each stage takes, measured: a target pixel is warped, reduced and encoded."""
 
 
 class Meter:
@@ -36,40 +38,62 @@ class Meter:
     def __init__(self, summary: JsonValue, clock: Any = time.monotonic) -> None:
         self._pixels = _pixels(summary)
         self._clock = clock
-        self._marks: deque[tuple[float, float]] = deque()
+        self._marks: deque[tuple[float, float, float]] = deque()
+        self._most = sum(self._pixels[stage] * _EFFORT[stage] for stage in self._pixels)
         self.total = sum(self._pixels.values())
         self.done = 0.0
+        self.effort = 0.0
         self.stage = ""
         self.tasks_done = 0
-        self.tasks = 0
+        self.tasks: int | None = None
 
     def look(self, look: Look) -> None:
         """Take note of a look; what was done once is never taken back from a person."""
-        done = float(look.done)
-        for stage in look.stages:
-            done += _share(stage) * self._pixels.get(stage.name, 0)
-        if all(stage.status == "closed" for stage in look.stages):
-            done = self.total
-        self.done = max(self.done, min(done, self.total))
         current = _current(look.stages)
+        done = effort = 0.0
+        for stage in look.stages:
+            running = look.done if stage is current else 0
+            most = self._pixels.get(stage.name, 0)
+            pixels = min(most, _share(stage) * most + running)
+            done += pixels
+            effort += pixels * _EFFORT.get(stage.name, 0)
+        self.done, self.effort = max(self.done, done), max(self.effort, effort)
         if current is not None:
+            if current.name != self.stage:
+                # The pixels of another stage take another time.
+                self._marks.clear()
             self.stage = current.name
-            self.tasks_done, self.tasks = current.succeeded, current.planned or 0
+            self.tasks_done, self.tasks = current.succeeded, current.planned
         now = self._clock()
-        self._marks.append((now, self.done))
+        self._marks.append((now, self.done, self.effort))
         while now - self._marks[0][0] > RATE_SECONDS:
             self._marks.popleft()
 
     @property
+    def share(self) -> float:
+        """How much of the effort is behind us, 0 to 1."""
+        return self.effort / self._most if self._most else 0.0
+
+    @property
     def rate(self) -> float:
         """Pixels per second of late."""
-        (began, before), (now, done) = self._marks[0], self._marks[-1]
+        began, before, _ = self._marks[0]
+        now, done, _ = self._marks[-1]
         return (done - before) / (now - began) if now > began else 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """An estimate, None while there is nothing to go by."""
-        return (self.total - self.done) / self.rate if self.rate > 0 else None
+        began, _, before = self._marks[0]
+        now, _, effort = self._marks[-1]
+        if effort <= before:
+            return None
+        return (self._most - effort) * (now - began) / (effort - before)
+
+    @property
+    def tasks_text(self) -> str:
+        """Tasks done of how many; a stage that is being planned does not know."""
+        return f"{self.tasks_done}/{'?' if self.tasks is None else self.tasks}"
 
 
 class Watcher(Protocol):
@@ -111,7 +135,7 @@ class _Lines:
         self._said = (meter.stage, now)
         self._out.say(
             f"job={self._job_id[:12]} status={look.job.status} stage={meter.stage} "
-            f"tasks={meter.tasks_done}/{meter.tasks} pixels={meter.done:.0f}/{meter.total:.0f} "
+            f"tasks={meter.tasks_text} pixels={meter.done:.0f}/{meter.total:.0f} "
             f"pixels_per_second={meter.rate:.0f} left={time_text(meter.seconds_left)}"
         )
 
@@ -135,9 +159,9 @@ def _bar(out: Output) -> Iterator[Any]:
         progress.update(
             task,
             description=meter.stage or "waiting",
-            total=meter.total or None,
-            completed=meter.done,
-            tasks=f"{meter.tasks_done}/{meter.tasks} tasks",
+            total=1.0 if meter.total else None,
+            completed=meter.share,
+            tasks=f"{meter.tasks_text} tasks",
             rate=f"{meter.rate / 1e6:.1f} Mpx/s",
             left=time_text(meter.seconds_left),
         )

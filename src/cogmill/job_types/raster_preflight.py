@@ -68,6 +68,8 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
     with gdal.environment(tools.gdal_cache):
         if tools.storage.is_folder(source):
             raise Refused(f"{source} is a folder", "name one raster file in it")
+        if tools.storage.info(source) is None:
+            raise Refused(f"{source} does not exist", "check the name")
         with opened(source, tools) as (data, mask):
             path = tools.storage.gdal_address(source).path
             if path is None:
