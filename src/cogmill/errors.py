@@ -1,7 +1,7 @@
 """The error tree: what went wrong, in a sentence for a person, and what to do about it.
 
-Every error has a stable ``code`` (what programs match), a message, a ``remedy`` (what a person types
-or changes next) and says whether trying again can help (``permanent``).
+Every error has a stable ``code`` (what programs match), a message, a ``remedy`` (what a person
+types or changes next) and says whether trying again can help (``permanent``).
 """
 
 from __future__ import annotations

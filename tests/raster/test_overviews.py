@@ -11,7 +11,8 @@ import pytest
 import rasterio
 from rasterio.enums import Resampling
 
-from cogmill.raster.overviews import Cascade, Reduction, level_sizes, overview_count, reduce
+from cogmill.raster.cascade import Cascade
+from cogmill.raster.overviews import Reduction, level_sizes, overview_count, reduce
 
 Array = npt.NDArray[Any]
 WIDTH, HEIGHT = 84, 50

@@ -7,15 +7,15 @@ else about the work: `ToolsT` is whatever the runtime hands to ``execute``.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from cogmill.core_machine import identity
 
 
 class Value(BaseModel):
@@ -314,21 +314,7 @@ class JobType(ABC, Generic[InputsT, ToolsT]):
 
     def lineage(self, inputs: InputsT) -> str:
         """Return the SHA-256 of the canonical identity inputs (RFC 8785), as 64 hex digits."""
-        identity = inputs.model_dump(mode="json", exclude_defaults=True, exclude=set(self.hints))
-        canonical = rfc8785.dumps({"type": self.id, "inputs": identity})
-        return hashlib.sha256(canonical).hexdigest()
-
-
-def job_id(lineage: str, version: int, source_identity: str, engine: str, generation: int) -> str:
-    """Return the id of a generation of a lineage, 32 hex digits."""
-    parts = {
-        "lineage": lineage,
-        "version": version,
-        "source": source_identity,
-        "engine": engine,
-        "generation": generation,
-    }
-    return hashlib.sha256(rfc8785.dumps(parts)).hexdigest()[:32]
+        return identity.lineage(self.id, inputs, self.hints)
 
 
 # --- records: rows as frozen values -----------------------------------------------------------

@@ -34,8 +34,8 @@ from cogmill.core_machine.contracts import (
     Succeeded,
     TaskKind,
     TaskOutcome,
-    job_id,
 )
+from cogmill.core_machine.identity import job_id
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.jobs import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled

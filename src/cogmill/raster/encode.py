@@ -19,11 +19,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cogmill.raster.cascade import BlockRow, Cascade
 from cogmill.raster.codecs import encode_mask
 from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encoded import EncodedBlocks, EncodedTile, section_row_starts
-from cogmill.raster.overviews import Array, BlockRow, Cascade, Method, level_sizes
+from cogmill.raster.overviews import Array, Method, level_sizes
 
 #: Every output tile carries so many overviews; those above them belong to the one COG.
 TILE_OVERVIEWS: Final = 3

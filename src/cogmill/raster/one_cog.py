@@ -17,19 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.errors import PermanentError
+from cogmill.raster.cascade import BlockRow, Cascade
 from cogmill.raster.codecs import decode_mask
 from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_row
 from cogmill.raster.encoded import EncodedBlocks, EncodedTile
-from cogmill.raster.overviews import (
-    Array,
-    BlockRow,
-    Cascade,
-    Method,
-    level_sizes,
-    overview_count,
-)
+from cogmill.raster.overviews import Array, Method, level_sizes, overview_count
 
 #: Row and column of an output tile.
 Place = tuple[int, int]
