@@ -107,6 +107,8 @@ class TileDemand:
         Rows of blocks in the encoder: the one it is given, halves of the overviews, scratch.
     encoded : int
         The output tile's encoded blocks of all levels, kept until the file is laid out.
+    encoded_before : int
+        Those that are there when the last work tile is decoded.
     """
 
     held: int
@@ -115,23 +117,29 @@ class TileDemand:
     buffered: int
     rows: int
     encoded: int
+    encoded_before: int
 
 
 def tile_memory(demand: TileDemand) -> MemoryEstimate:
     """Return the peak of a task that reads, warps, reduces and encodes an output tile.
 
-    Blocks are decoded before GDAL warps, so only the larger of the two counts.
+    A work tile is decoded, then warped and encoded, with what was encoded before it at hand: the
+    larger of the two moments counts.
     """
-    return total_of(
-        {
-            "process": PROCESS_BASE,
-            "held source": demand.held,
-            "decoding or warping": max(demand.decoding, demand.warping),
-            "destination": demand.buffered,
-            "overviews": demand.rows,
-            "encoder output": demand.encoded,
-        }
-    )
+    decoding = {
+        "decoding": demand.decoding,
+        "destination": demand.buffered,
+        "overviews": demand.rows if demand.encoded_before else 0,
+        "encoder output": demand.encoded_before,
+    }
+    working = {
+        "warp": demand.warping,
+        "destination": demand.buffered,
+        "overviews": demand.rows,
+        "encoder output": demand.encoded,
+    }
+    larger = max(decoding, working, key=lambda parts: sum(parts.values()))
+    return total_of({"process": PROCESS_BASE, "held source": demand.held, **larger})
 
 
 def piece_memory(pixels: int, decoding: int, row: int) -> MemoryEstimate:

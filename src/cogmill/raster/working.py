@@ -43,8 +43,12 @@ NAIVE_SIDE: Final = 4096
 #: A row of an intermediate's blocks grows in one buffer (an eighth too large) and is handed over
 #: in another.
 _ENCODED_ROWS: Final = 2.125
-#: A lossless output packs at worst to this part of what the source's ratio promises.
-_RATIO_MARGIN: Final = 1.3
+#: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).
+_RATIO_MARGINS: Final = {"deflate": 1.15, "zstd": 1.15, "lzw": 1.5}
+#: What pixels pack to at most, by output; LZW makes noise larger. `encode_memory` adds an eighth
+#: for a growing buffer, of which only what is filled is resident, so these are that much smaller.
+_WORST_RATIOS: Final = {"raw": 0.9, "deflate": 0.9, "zstd": 0.9, "lzw": 1.25}
+_LOSSY: Final = frozenset({"jpeg", "webp"})
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,9 @@ class Job:
     def encoder_bytes(self) -> tuple[int, int]:
         """What encoding the largest output tile holds: rows of blocks, and encoded blocks."""
         tile = self.image.model_copy(update={"grid": self.target.window_grid(self.tiles[0])})
-        ratio = packing_ratio(self.structure)
-        if ratio is None or self.image.codec.compression == "raw":
-            ratio = 1.0
+        ratio = _packs_to(self.structure, self.image.codec.compression)
         rows = encode_memory(tile, 0.0)
-        return rows, encode_memory(tile, min(1.0, ratio * _RATIO_MARGIN)) - rows
+        return rows, encode_memory(tile, ratio) - rows
 
     def demand(self, read: Read, decoding: int, cols: int) -> MemoryEstimate:
         """Return the peak of a task whose largest work tile is this one."""
@@ -153,14 +155,19 @@ class Job:
                 warp_buffer_bytes(self.spec, band) for band in bands(work, self.options.block)
             )
         rows, encoded = self.encoder_bytes
+        tile_height = min(self.options.tile_size, self.target.height)
+        # One group of work tiles side by side is being filled while the encoder has another.
+        groups = 2 if tile_height > work.height else 1
+        before = max(tile_height - work.height, 0) / tile_height
         return tile_memory(
             TileDemand(
                 held=held,
                 decoding=decoding,
                 warping=warping,
-                buffered=work.height * width * self.pixel_bytes if cols < width else 0,
+                buffered=groups * work.height * width * self.pixel_bytes if cols < width else 0,
                 rows=rows,
                 encoded=encoded,
+                encoded_before=round(encoded * before),
             )
         )
 
@@ -277,13 +284,22 @@ def _pieces(job: Job, block: int) -> tuple[tuple[Window, ...], MemoryEstimate]:
     decoding = _source_decoding(image)
     # zstd without a predictor packs worse than what a predictor prepared.
     ratio = packing_ratio(job.structure) if image.predictor == 1 else None
-    packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGIN)
+    packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGINS["lzw"])
     row = round(_ENCODED_ROWS * packed * min(block, units.height) * units.row_bytes)
     budget = job.memory - piece_memory(0, decoding, row).total
     taken = max(units_per_piece(units, max(budget, 0), job.options.workers), 1)
     pieces = cut_pieces(units, taken)
     largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
     return pieces, piece_memory(largest, decoding, row)
+
+
+def _packs_to(structure: Structure, compression: str) -> float:
+    """Return encoded over decoded bytes of the output, at most."""
+    ratio = packing_ratio(structure)
+    worst = _WORST_RATIOS[compression]
+    if ratio is None or compression == "raw" or structure.image.compression in _LOSSY:
+        return worst
+    return min(worst, ratio * _RATIO_MARGINS[compression])
 
 
 def _source_decoding(layout: ImageLayout) -> int:
