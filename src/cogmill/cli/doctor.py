@@ -102,5 +102,5 @@ def _child(settings: Settings) -> str:
 
 def _database(settings: Settings) -> str:
     with runtime.machine(settings) as machine:
-        machine.state.jobs.list(1)
+        machine.state.jobs.recent(1)
     return "embedded" if settings.database_url is None else "external"

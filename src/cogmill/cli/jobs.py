@@ -24,7 +24,7 @@ ID_LENGTH = 12
 def jobs(*, out: Output, limit: int, log_level: str | None) -> int:
     """List the newest jobs."""
     with runtime.machine(load_settings(log_level=log_level)) as machine:
-        found = machine.state.jobs.list(limit)
+        found = machine.state.jobs.recent(limit)
     if out.as_json:
         out.result({"jobs": [_entry(job) for job in found]})
     else:

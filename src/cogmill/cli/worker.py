@@ -72,7 +72,7 @@ def _expected(machine: Machine) -> bool:
     known = set(machine.types.ids())
     return any(
         _goes_on(machine.state, job)
-        for job in machine.state.jobs.list(JOBS_LOOKED_AT)
+        for job in machine.state.jobs.recent(JOBS_LOOKED_AT)
         if job.reach in reaches and f"{job.type}:{job.version}" in known
     )
 

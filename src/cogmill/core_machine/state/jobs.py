@@ -137,13 +137,13 @@ class Jobs:
             None begins so, or several do.
         """
         with self._database.transaction() as conn:
-            rows = fetch(conn, "find_jobs", prefix=prefix.replace("%", ""), limit=2)
+            rows = fetch(conn, "find_jobs", prefix=prefix, limit=2)
         if len(rows) != 1:
             what = "no job" if not rows else "more than one job"
             raise JobNotFound(f"{what} begins with {prefix!r}", "`cogmill jobs` lists them")
         return _job(rows[0])
 
-    def list(self, limit: int = 50) -> list[Job]:
+    def recent(self, limit: int = 50) -> list[Job]:
         """Return the newest jobs."""
         with self._database.transaction() as conn:
             return [_job(row) for row in fetch(conn, "find_jobs", prefix="", limit=limit)]
@@ -151,9 +151,7 @@ class Jobs:
     def stages(self, job_id: str) -> list[Stage]:
         """Return the stages of a job with the counts of their tasks."""
         with self._database.transaction() as conn:
-            return [
-                Stage.model_validate(row) for row in fetch(conn, "stage_counts", job_id=job_id)
-            ]
+            return [Stage.model_validate(row) for row in fetch(conn, "stage_counts", job_id=job_id)]
 
     def progress(self, job_id: str) -> int:
         """Return the units of work that running attempts report."""
