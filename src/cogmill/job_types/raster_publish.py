@@ -18,6 +18,7 @@ from cogmill.catalogue.mosaic import (
     vrt,
 )
 from cogmill.core_machine.contracts import JobView
+from cogmill.errors import VerificationFailed
 from cogmill.job_types import raster_places
 from cogmill.job_types.raster_preflight import plan_of
 from cogmill.job_types.raster_stages import (
@@ -32,11 +33,11 @@ from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
 from cogmill.raster.encode import TILE_OVERVIEWS
 from cogmill.raster.encoded import EncodedBlocks
-from cogmill.raster.outline import outline
 from cogmill.raster.grid import Window
 from cogmill.raster.one_cog import one_cog
+from cogmill.raster.outline import outline
 from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.verify import verify_header
+from cogmill.raster.verify import verify_header, verify_upper
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, Tally
 
@@ -163,7 +164,12 @@ def _publish_one_cog(
     tools.storage.commit(staged)
     path = tools.storage.gdal_address(target).path
     if path is not None:
-        verify_header(path, plan.image, len(cog.levels) - 1)
+        try:
+            verify_header(path, plan.image, len(cog.levels) - 1)
+            verify_upper(path, plan.image, len(cog.levels) - 1)
+        except VerificationFailed:
+            tools.storage.delete(target)
+            raise
     return staged
 
 
