@@ -29,11 +29,35 @@ BUILD = PROJECT / "build"
 FOLDER = BUILD / "bench"
 SOURCE, RESULT = FOLDER / "terrain.tif", FOLDER / "result.tif"
 TARGET = "EPSG:3857"
-GDALWARP = (
-    "gdalwarp -q -overwrite -of COG -t_srs EPSG:3857 -r bilinear -multi -wm 1024 "
-    "-wo NUM_THREADS=ALL_CPUS -co NUM_THREADS=ALL_CPUS -co COMPRESS=DEFLATE -co LEVEL=6 "
-    "-co PREDICTOR=YES -co OVERVIEW_RESAMPLING=AVERAGE --config GDAL_CACHEMAX 1024"
-).split()
+GDALWARP = [
+    "gdalwarp",
+    "-q",
+    "-overwrite",
+    "-of",
+    "COG",
+    "-t_srs",
+    "EPSG:3857",
+    "-r",
+    "bilinear",
+    "-multi",
+    "-wm",
+    "1024",
+    "-wo",
+    "NUM_THREADS=ALL_CPUS",
+    "-co",
+    "NUM_THREADS=ALL_CPUS",
+    "-co",
+    "COMPRESS=DEFLATE",
+    "-co",
+    "LEVEL=6",
+    "-co",
+    "PREDICTOR=YES",
+    "-co",
+    "OVERVIEW_RESAMPLING=AVERAGE",
+    "--config",
+    "GDAL_CACHEMAX",
+    "1024",
+]
 
 
 def cogmill_command() -> list[str]:
