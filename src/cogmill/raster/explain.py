@@ -6,6 +6,7 @@ from typing import Any
 
 from cogmill.raster.choosing import size_text
 from cogmill.raster.costs import Cost
+from cogmill.raster.options import json_number
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.structure import Structure
 
@@ -140,7 +141,7 @@ def _structure(structure: Structure) -> dict[str, Any]:
         "predictor": image.predictor,
         "size_bytes": structure.size_bytes,
         "crs": structure.crs,
-        "nodata": structure.model_dump(mode="json", include={"nodata"})["nodata"],
+        "nodata": [None if value is None else json_number(value) for value in structure.nodata],
         "alpha_band": structure.alpha_band,
         "mask": structure.mask_source,
         "color_interpretation": list(structure.color_interpretation),

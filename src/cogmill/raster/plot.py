@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MOST_LINES: Final = 64
 #: More back-projected tiles than this are thinned likewise.
 _MOST_TILES: Final = 400
+#: With more output tiles than this in a row, their names would not fit into them.
+_MOST_NAMES: Final = 14
 #: Points along each side of a back-projected tile, so that its skew shows.
 _SIDE_POINTS: Final = 17
 _SIZE: Final = (16.0, 9.6)
@@ -116,7 +118,7 @@ def _draw_target(axes: Axes, plan: RasterPlan) -> None:
             continue
         label = f"output tiles, {plan.tile_size} x {plan.tile_size}" if not number else None
         _rectangle(axes, tile.window, "none", _OUTPUT, label, width=1.6)
-        if max(plan.tile_rows, plan.tile_cols) <= 8 * step:
+        if max(plan.tile_rows, plan.tile_cols) <= _MOST_NAMES:
             window = tile.window
             axes.text(
                 window.col_off + window.width / 2,
@@ -124,7 +126,7 @@ def _draw_target(axes: Axes, plan: RasterPlan) -> None:
                 f"r{tile.row:04d}\nc{tile.col:04d}",
                 ha="center",
                 va="center",
-                fontsize=7.5,
+                fontsize=6,
                 color=_OUTPUT,
             )
     _legend(axes)
@@ -132,7 +134,7 @@ def _draw_target(axes: Axes, plan: RasterPlan) -> None:
 
 def _frame(axes: Axes, width: int, height: int) -> None:
     """Set the axes in pixels, rows downwards, with a margin for what lies outside."""
-    margin = 0.03 * max(width, height)
+    margin = 0.06 * max(width, height)
     axes.set_xlim(-margin, width + margin)
     axes.set_ylim(height + margin, -margin)
     axes.set_aspect("equal", adjustable="box")

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue, field_serializer
 
 from cogmill.errors import Refused
 from cogmill.raster.codecs import BlockCodec
@@ -121,6 +122,12 @@ class RasterPlan(BaseModel):
     costs: Costs
     gdalwarp: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @field_serializer("structure", when_used="json")
+    def _structure_as_json(self, structure: Structure) -> dict[str, JsonValue]:
+        # As text and back: only so do its NaN become what JSON, and PostgreSQL's, can hold.
+        found: dict[str, JsonValue] = json.loads(structure.model_dump_json())
+        return found
 
     @property
     def copies(self) -> bool:
