@@ -118,15 +118,16 @@ def _draw_target(axes: Axes, plan: RasterPlan) -> None:
             continue
         label = f"output tiles, {plan.tile_size} x {plan.tile_size}" if not number else None
         _rectangle(axes, tile.window, "none", _OUTPUT, label, width=1.6)
-        if max(plan.tile_rows, plan.tile_cols) <= _MOST_NAMES:
-            window = tile.window
+        window = tile.window
+        roomy = min(window.width, window.height) > plan.tile_size / 3
+        if roomy and max(plan.tile_rows, plan.tile_cols) <= _MOST_NAMES:
             axes.text(
-                window.col_off + window.width / 2,
-                window.row_off + window.height / 2,
+                window.col_off + plan.tile_size / 20,
+                window.row_off + plan.tile_size / 20,
                 f"r{tile.row:04d}\nc{tile.col:04d}",
-                ha="center",
-                va="center",
-                fontsize=6,
+                ha="left",
+                va="top",
+                fontsize=6.5,
                 color=_OUTPUT,
             )
     _legend(axes)
