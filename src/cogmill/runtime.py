@@ -90,8 +90,13 @@ def spawn(settings: Settings) -> ChildProcess:
 
 
 @contextmanager
-def machine(settings: Settings) -> Iterator[Machine]:
+def machine(settings: Settings, *, patience_seconds: float | None = None) -> Iterator[Machine]:
     """Hold the core machine: the database is started or connected, and migrated.
+
+    Parameters
+    ----------
+    patience_seconds : float, optional
+        How long to wait for a database that is silent, when not as long as is usual.
 
     Raises
     ------
@@ -100,7 +105,8 @@ def machine(settings: Settings) -> Iterator[Machine]:
     """
     with ExitStack() as parts:
         if settings.database_url is not None:
-            database = Database(settings.database_url.get_secret_value())
+            address = settings.database_url.get_secret_value()
+            database = Database(address, patience_seconds=patience_seconds)
         else:
             embedded = parts.enter_context(lease(settings.home))
             database = Database(embedded.conninfo, restart=embedded.ensure_running)

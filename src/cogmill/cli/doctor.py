@@ -16,6 +16,9 @@ from cogmill.job_types.raster_to_cog import RasterToCog
 from cogmill.settings import Settings
 from cogmill.storage.location import Location
 
+PATIENCE_SECONDS = 3.0
+"""Who asks whether a database answers does not want to wait for one that does not."""
+
 
 @click.command("doctor")
 @output_options
@@ -101,6 +104,6 @@ def _child(settings: Settings) -> str:
 
 
 def _database(settings: Settings) -> str:
-    with runtime.machine(settings) as machine:
+    with runtime.machine(settings, patience_seconds=PATIENCE_SECONDS) as machine:
         machine.state.jobs.recent(1)
     return "embedded" if settings.database_url is None else "external"

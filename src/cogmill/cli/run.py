@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from cogmill.cli.signals import INTERRUPTED, draining
 from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.core_machine.orchestration import Submitted
-from cogmill.core_machine.worker import PARENT_MEMORY
+from cogmill.core_machine.worker import PARENT_MEMORY, Worker
 from cogmill.errors import Refused
 from cogmill.job_types.raster_request import raster_inputs
 from cogmill.job_types.raster_to_cog import RasterToCog
@@ -36,6 +37,8 @@ from cogmill.settings import Settings
 
 LOOK_SECONDS = 0.25
 """Between two looks at a running job: as often as a person sees a bar move."""
+STALL_SECONDS = 20.0
+"""So long may nothing happen before a person is told why."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,37 @@ def _work(out: Output, machine: Machine, job: Job) -> tuple[Job, bool]:
         draining(out.say) as stop,
         watching(out, job.id, plan_summary(state.jobs.prepared(job))) as show,
     ):
-        watch = running.Watch(seconds=LOOK_SECONDS, on_look=show, stop=stop)
+        stall = _Stall(out, worker)
+
+        def on_look(look: running.Look) -> None:
+            show(look)
+            stall(look)
+
+        watch = running.Watch(seconds=LOOK_SECONDS, on_look=on_look, stop=stop)
         ended = running.run_job(state, worker, job.id, watch)
         return ended, stop.is_set()
+
+
+class _Stall:
+    """Says once why nothing happens, when nobody can claim what is left."""
+
+    def __init__(self, out: Output, worker: Worker) -> None:
+        self._out = out
+        self._worker = worker
+        self._since = time.monotonic()
+        self._told = False
+
+    def __call__(self, look: running.Look) -> None:
+        busy = any(stage.running or stage.retrying for stage in look.stages)
+        if busy or not self._worker.idle or look.job.status.terminal:
+            self._since = time.monotonic()
+        elif not self._told and time.monotonic() - self._since > STALL_SECONDS:
+            self._told = True
+            self._out.say(
+                f"warning: nobody claims what is left of job {look.job.id[:12]}: it needs more "
+                "memory, another host or another version of cogmill than this process offers; "
+                f"give more --memory, or `cogmill dismiss {look.job.id[:12]}` and run it again"
+            )
 
 
 def _end(out: Output, machine: Machine, job: Job, interrupted: bool) -> int:

@@ -261,7 +261,11 @@ class PublishStage(StageType[Tools]):
                 PlannedTask(
                     key="publish",
                     params={},
-                    requires=Requirements(memory=PUBLISH_MEMORY, seconds=PUBLISH_SECONDS),
+                    requires=Requirements(
+                        # What streams can do with less: a small budget must not wait for ever.
+                        memory=min(PUBLISH_MEMORY, tools.child_memory),
+                        seconds=PUBLISH_SECONDS,
+                    ),
                 ),
             ),
         )
