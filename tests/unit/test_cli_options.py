@@ -24,7 +24,8 @@ from cogmill.core_machine.contracts import Job, JobStatus, Stage
 from cogmill.core_machine.running import Look
 from cogmill.job_types.raster_request import raster_inputs
 from cogmill.job_types.raster_to_cog import RasterToCog
-from cogmill.runtime import tools
+from cogmill.raster.memory import budget_text
+from cogmill.runtime import child_memory, tools
 from cogmill.settings import Settings, machine_memory
 
 WRONG = {
@@ -150,6 +151,13 @@ def test_locations_become_absolute_and_a_tif_is_one_cog(
         one = raster_inputs("../a.tif", "out.tif", {}, parts.storage)
     assert (mosaic.source, mosaic.destination) == (f"{tmp_path}/a.tif", f"{tmp_path}/out/")
     assert (one.source, one.destination) == (f"{tmp_path.parent}/a.tif", f"{tmp_path}/out.tif")
+
+
+def test_the_budget_that_a_refusal_names_is_what_a_worker_then_gives_its_child() -> None:
+    # Siblings that may not import each other: `raster` names the budget, the machine cuts it.
+    needed, workers = 300 * 2**20, 3
+    settings = Settings.load(memory=budget_text(needed, workers), workers=workers)
+    assert needed <= child_memory(settings) < needed + 10 * 2**20
 
 
 def test_the_memory_of_the_machine_is_the_most_that_is_offered() -> None:

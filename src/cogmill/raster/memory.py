@@ -16,8 +16,8 @@ GIB = 1 << 30
 #: A child with rasterio, pyproj, tifffile and imagecodecs loaded and PROJ's database open:
 #: VmHWM measured in a fresh process (CPython 3.11, rasterio 1.4.4), with room for the allocator.
 PROCESS_BASE = 130 * MIB
-#: A parent (settings, psycopg, pydantic, click), measured likewise.
-PARENT_BASE = 110 * MIB
+#: What a worker sets aside for its parent (settings, psycopg, pydantic, click: about 80 MiB).
+PARENT_BASE = 128 * MIB
 #: What one child may use when nobody said what there is.
 DEFAULT_CHILD_MEMORY = 2 * GIB
 
