@@ -159,8 +159,8 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
         On the target grid.
     """
     side = max(_chunk_side(spec), block_side(spec, window))
-    whole = _snapped(spec, window, block_side(spec, window))
-    cells = max(_CHUNK_CELLS, -(-_CELLS * side // max(whole.width, whole.height)))
+    whole = _warped(spec, window)
+    cells = max(_CHUNK_CELLS, _CELLS // -(-max(whole.width, whole.height) // side))
     col_edges, row_edges = (
         _edges(whole.col_off, whole.col_stop, side),
         _edges(whole.row_off, whole.row_stop, side),
@@ -186,8 +186,9 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
             )
             if target is None:
                 continue
+            cell = target.width / cells, target.height / cells
             found = [
-                _needed(spec, each[part], margin, (length, whole_length, extra))
+                _needed(each[part], margin, _Axis(spec, length, whole_length, extra, cell))
                 for each, margin, length, whole_length in (
                     (places[0], margins[0], target.width, spec.source.width),
                     (places[1], margins[1], target.height, spec.source.height),
@@ -272,6 +273,25 @@ def block_side(spec: WarpSpec, window: Window) -> int:
     return _ALPHA_BLOCKS[-1]
 
 
+def _warped(spec: WarpSpec, window: Window) -> Window:
+    """Return the window that is really warped: whole blocks, or at least two pixels a side.
+
+    A read of one column or row is no larger than a block of one pixel, and GDAL would warp pixel
+    by pixel.
+    """
+    if spec.source_alpha:
+        return _snapped(spec, window, block_side(spec, window))
+    col_off = window.col_off - (window.width == 1 and window.col_stop == spec.target.width)
+    row_off = window.row_off - (window.height == 1 and window.row_stop == spec.target.height)
+    wide = Window(
+        col_off=col_off,
+        row_off=row_off,
+        width=max(window.width, 2),
+        height=max(window.height, 2),
+    )
+    return wide.intersect(spec.target.window) or window
+
+
 def _snapped(spec: WarpSpec, window: Window, side: int) -> Window:
     """Return the blocks that a window touches, as one window."""
     snapped = Window.spanning(
@@ -284,7 +304,11 @@ def _snapped(spec: WarpSpec, window: Window, side: int) -> Window:
 
 
 def _edges(start: int, stop: int, side: int) -> list[int]:
-    return [*range(start, stop, side), stop]
+    """Return where a stretch is cut, with no single pixel left over."""
+    edges = [*range(start, stop, side), stop]
+    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        del edges[-2]
+    return edges
 
 
 def _ticks(edges: list[int], cells: int) -> Floats:
@@ -312,18 +336,47 @@ def _gap(places: Floats) -> float:
     return 10.0 + (max(largest) if largest else _FAR)
 
 
-def _needed(
-    spec: WarpSpec, places: Floats, margin: float, lengths: tuple[int, int, int]
-) -> tuple[int, int] | None:
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis of a region: its length, the source's, what is extra, and the lattice's cell."""
+
+    spec: WarpSpec
+    target: int
+    whole: int
+    extra: int
+    cell: tuple[float, float]
+
+    @property
+    def by_blocks(self) -> bool:
+        """Whether GDAL warps the region in smaller squares."""
+        return self.spec.source_alpha or min(self.spec.target.width, self.spec.target.height) == 1
+
+    def growth(self, places: Floats, length: float) -> float:
+        """Return how many source pixels there are to a target pixel, as GDAL sees it."""
+        growth = length / self.target
+        if self.by_blocks:
+            steps = [np.abs(np.diff(places, axis=1 - axis)) for axis in (0, 1)]
+            growth = max(
+                growth,
+                sum(
+                    float(np.nanmax(step)) / size
+                    for step, size in zip(steps, self.cell, strict=True)
+                    if np.isfinite(step).any()
+                ),
+            )
+        return max(1.0, growth / _UNSCALED)
+
+
+def _needed(places: Floats, margin: float, axis: _Axis) -> tuple[int, int] | None:
     """Return first and last (excluded) source pixel of a region along one axis."""
-    target, whole, extra = lengths
     if not np.isfinite(places).any():
         return None
+    whole = axis.whole
     low, high = float(np.nanmin(places)) - margin, float(np.nanmax(places)) + margin
     if high < 0 or low > whole:
         return None
     # As GDAL: the kernel grows with the region's own scale, then by what was said to be extra.
-    grown = math.ceil(spec.radius * max(1.0, (high - low) / target / _UNSCALED)) + 1 + extra
+    grown = math.ceil(axis.spec.radius * axis.growth(places, high - low)) + 1 + axis.extra
     first, last = max(0, math.floor(low)), min(whole, math.ceil(high))
     if last - first > _ALL_OF_IT * whole:
         return 0, whole

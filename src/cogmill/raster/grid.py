@@ -225,10 +225,9 @@ def output_tiles(grid: Grid, tile_size: int) -> list[OutputTile]:
     tile_size : int
         Side of a tile in pixels, at least 1.
     """
-    across = -(-grid.width // tile_size)
     return [
-        OutputTile(row=index // across, col=index % across, window=window)
-        for index, window in enumerate(_cut(grid.window, tile_size, tile_size))
+        OutputTile(row=window.row_off // tile_size, col=window.col_off // tile_size, window=window)
+        for window in _cut(grid.window, tile_size, tile_size)
     ]
 
 

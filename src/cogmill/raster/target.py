@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Final
 
 from rasterio._err import CPLE_BaseError
@@ -90,14 +91,12 @@ def _suggested(
             ]
         }
     try:
-        transform, width, height = calculate_default_transform(
-            source.crs,
-            dst_crs,
-            source.width,
-            source.height,
-            **place,
-            **options,
-        )
+        with warnings.catch_warnings():
+            # Rasterio multiplies affine transforms in a way that affine will give up.
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            transform, width, height = calculate_default_transform(
+                source.crs, dst_crs, source.width, source.height, **place, **options
+            )
     except (CPLE_BaseError, CRSError, RasterioError, ValueError) as error:
         raise Refused(
             f"the raster has no place in the target coordinate system: {error}",

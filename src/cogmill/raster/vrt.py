@@ -161,7 +161,9 @@ def warp_options(spec: WarpSpec) -> dict[str, str]:
         "XSCALE": repr(spec.xscale),
         "YSCALE": repr(spec.yscale),
         "SAMPLE_GRID": "YES",
-        "UNIFIED_SRC_NODATA": "NO",
+        # Each band for itself; and nothing where no band of the nearest pixel is valid, so that
+        # interpolation does not eat into, or grow over, a collar.
+        "UNIFIED_SRC_NODATA": "PARTIAL",
     }
     if spec.source_alpha:
         largest = np.iinfo(spec.dtype).max if not spec.is_float else _OPAQUE

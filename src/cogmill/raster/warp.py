@@ -115,11 +115,18 @@ def _warp_chunks(
         if part is None:
             continue
         rows, cols = part.shift(-window.col_off, -window.row_off).slices
-        at = RasterioWindow(part.col_off, part.row_off, part.width, part.height)
+        into = result[:, rows, cols]
+        # A region wider than the window is one of two pixels, of which one is wanted.
+        region = part if spec.source_alpha or part == chunk.target else chunk.target
+        at = RasterioWindow(region.col_off, region.row_off, region.width, region.height)
         try:
             # Opened for each region, so that the cached blocks of an alpha band go with it.
             with rasterio.open(document) as dataset:
-                dataset.read(window=at, out=result[:, rows, cols])
+                if region is part:
+                    dataset.read(window=at, out=into)
+                else:
+                    inner = part.shift(-region.col_off, -region.row_off).slices
+                    into[...] = dataset.read(window=at)[:, inner[0], inner[1]]
         except RasterioIOError as error:
             raise _explained(error, part, held) from error
 
