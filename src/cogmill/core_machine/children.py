@@ -73,6 +73,7 @@ class ChildProcess:
             # A Ctrl-C of the terminal is the parent's to handle.
             process_group=0,
         )
+        self._killed = False
         self._known: set[str] = set()
         self._stderr: deque[str] = deque(maxlen=50)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
@@ -91,8 +92,8 @@ class ChildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.poll() is None
+        """Whether the process runs, and was not told to end: a killed one lives on for a moment."""
+        return not self._killed and self._process.poll() is None
 
     def preflight(self, request: frames.Preflight, timeout: float) -> Answer:
         """Run preflight, killed after `timeout` seconds."""
@@ -137,6 +138,7 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the child at once; a call that waits for it raises `ChildDied`."""
+        self._killed = True
         self._process.kill()
 
     def close(self) -> None:

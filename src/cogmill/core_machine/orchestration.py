@@ -255,7 +255,8 @@ class TaskProcessor:
             raise
         except Exception as error:
             # Given back uncharged, it would be claimed and meet the same again, without end.
-            log.exception("task %s met a defect", attempt.task.label)
+            trace = None if isinstance(error, CogmillError) else error
+            log.warning("task %s met a defect: %s", attempt.task.label, error, exc_info=trace)
             child.kill()
             outcome = _defect(error)
             settled = self.settle(attempt, outcome)
