@@ -17,10 +17,10 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.embedded import lease
 from cogmill.core_machine.wakeups import NotifyPublisher, WakeupPublisher
-from cogmill.core_machine.worker import PARENT_MEMORY, Equipment, Worker
+from cogmill.core_machine.worker import Equipment, Worker
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
-from cogmill.settings import Settings
+from cogmill.settings import Settings, child_budget
 from cogmill.storage.local import LocalStore
 from cogmill.storage.location import FILE, MEMORY
 from cogmill.storage.memory import MemoryStore
@@ -129,15 +129,10 @@ def tools(settings: Settings, progress: Callable[[int], None], memory: int) -> I
     yield Tools(
         storage=storage,
         memory=memory,
-        child_memory=child_memory(settings),
+        child_memory=child_budget(settings.memory, settings.workers),
         workers=settings.workers,
         host=settings.host,
         staging=settings.staging,
         gdal_cache=settings.gdal_cache,
         progress=progress,
     )
-
-
-def child_memory(settings: Settings) -> int:
-    """Return the bytes that one child may use while all slots are busy."""
-    return (settings.memory - PARENT_MEMORY) // settings.workers

@@ -36,6 +36,8 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
 MEMORY_SHARE = 0.8
 MINIMUM_MEMORY = 256 * 2**20
+PARENT_MEMORY = 128 * 2**20
+"""What a worker sets aside for its own process (measured: 80 to 95 MiB)."""
 
 
 def parse_size(value: object) -> int:
@@ -174,3 +176,22 @@ class Settings(BaseSettings):
         if self.pace is not None:
             return self.pace
         return _FAST if self.database_url is None else Pace()
+
+
+def child_budget(total: int, workers: int) -> int:
+    """Return the bytes that one of `workers` children may use, of `total` for all and the parent.
+
+    Parameters
+    ----------
+    total : int
+        Bytes of ``--memory``: parent and children together. May be too small; then the result
+        is small or negative and planning refuses.
+    workers : int
+        Children that run at once.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    return (total - PARENT_MEMORY) // max(workers, 1)

@@ -21,13 +21,14 @@ from cogmill.raster.cutting import RowUnits, units_per_piece
 from cogmill.raster.decisions import Notes, decide_validity
 from cogmill.raster.gdal import environment
 from cogmill.raster.grid import Window
-from cogmill.raster.memory import GIB, MIB, child_budget
+from cogmill.raster.memory import GIB, MIB
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.planning import RasterPlan, levels, plan, tile_reads, upper_memory
 from cogmill.raster.plot import plot
 from cogmill.raster.reads import source_reads
 from cogmill.raster.source import SourceReader
 from cogmill.raster.structure import Structure, inspect
+from cogmill.settings import child_budget
 
 STRIPED = layout((2000, 1700), (2000, 37))
 TILED = layout((2000, 1700), (256, 256))

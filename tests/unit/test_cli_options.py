@@ -25,8 +25,8 @@ from cogmill.core_machine.running import Look
 from cogmill.job_types.raster_request import raster_inputs
 from cogmill.job_types.raster_to_cog import RasterToCog
 from cogmill.raster.memory import budget_text
-from cogmill.runtime import child_memory, tools
-from cogmill.settings import Settings, machine_memory
+from cogmill.runtime import tools
+from cogmill.settings import Settings, child_budget, machine_memory
 
 WRONG = {
     "an unknown option": (["run", "a", "b", "--foo"], "--foo", "--help"),
@@ -157,7 +157,7 @@ def test_the_budget_that_a_refusal_names_is_what_a_worker_then_gives_its_child()
     # Siblings that may not import each other: `raster` names the budget, the machine cuts it.
     needed, workers = 300 * 2**20, 3
     settings = Settings.load(memory=budget_text(needed, workers), workers=workers)
-    assert needed <= child_memory(settings) < needed + 10 * 2**20
+    assert needed <= child_budget(settings.memory, settings.workers) < needed + 10 * 2**20
 
 
 def test_the_memory_of_the_machine_is_the_most_that_is_offered() -> None:

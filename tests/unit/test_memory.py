@@ -20,11 +20,11 @@ from cogmill.raster.memory import (
     MemoryEstimate,
     TileDemand,
     budget_text,
-    child_budget,
     tile_memory,
     total_of,
     worker_budget,
 )
+from cogmill.settings import child_budget
 
 #: Reads, warps and encodes the largest output tile as a task does, and says what that took.
 _TASK = r"""

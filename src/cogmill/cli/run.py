@@ -28,12 +28,12 @@ from cogmill.cli.signals import INTERRUPTED, draining
 from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.core_machine.orchestration import Submitted
-from cogmill.core_machine.worker import PARENT_MEMORY, Worker
+from cogmill.core_machine.worker import Worker
 from cogmill.errors import Refused
 from cogmill.job_types.raster_request import raster_inputs
 from cogmill.job_types.raster_to_cog import RasterToCog
 from cogmill.runtime import Machine
-from cogmill.settings import Settings
+from cogmill.settings import PARENT_MEMORY, Settings
 
 LOOK_SECONDS = 0.25
 """Between two looks at a running job: as often as a person sees a bar move."""

@@ -26,12 +26,10 @@ from cogmill.core_machine.state.database import Listener
 from cogmill.core_machine.state.tasks import Attempt
 from cogmill.core_machine.wakeups import WakeupPublisher
 from cogmill.errors import CogmillError, TransientError
-from cogmill.settings import Pace
+from cogmill.settings import PARENT_MEMORY, Pace
 
 log = logging.getLogger(__name__)
 
-PARENT_MEMORY = 128 * 2**20
-"""What the parent process itself may use of the worker's budget (measured: about 80 MiB)."""
 CLEAN_RETRY_SECONDS = 30.0
 CHANNEL = "cogmill_wakeup"
 LISTEN_SECONDS = 0.5

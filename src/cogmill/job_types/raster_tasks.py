@@ -34,6 +34,7 @@ from cogmill.raster.piece_writing import PieceWriter
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader
 from cogmill.raster.planning import tile_reads
 from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.reads import bands
 from cogmill.raster.source import Held, PixelSource, SourceReader
 from cogmill.raster.verify import verify
 from cogmill.raster.warp import warp
@@ -175,15 +176,8 @@ class _TileMaker:
 
     def _bands(self, work: Window, source: Window | None) -> Iterator[Rows]:
         """Yield a work tile one row of blocks at a time, so that GDAL's buffers stay small."""
-        held = None if source is None else self._reader.read(source)
-        block = self._plan.image.block
-        for first in range(work.row_off, work.row_stop, block):
-            band = Window(
-                col_off=work.col_off,
-                row_off=first,
-                width=work.width,
-                height=min(block, work.row_stop - first),
-            )
+        held = None if source is None else self._read(source)
+        for band in bands(work, self._plan.image.block):
             while True:
                 try:
                     rows = self._computed(held, band)
@@ -198,12 +192,15 @@ class _TileMaker:
         spec = self._plan.warp
         if spec is not None:
             warped = warp(spec, held, band)
-            return warped.pixels, warped.mask
+            order = list(self._plan.output_order)
+            in_order = order == sorted(order)
+            return warped.pixels if in_order else warped.pixels[order], warped.mask
         if held is None:
             raise SourceWindowTooSmall(f"nothing is held for {band}")
         rows, cols = band.shift(-held.window.col_off, -held.window.row_off).slices
-        mask = None if held.mask is None else held.mask[rows, cols]
-        return held.pixels[:, rows, cols], mask
+        # A mask that --nodata or an alpha band overrules is read and not written.
+        masked = self._plan.image.has_mask and held.mask is not None
+        return held.pixels[:, rows, cols], held.mask[rows, cols] if masked else None
 
     def _widened(self, held: Held | None, band: Window) -> Held:
         self.widened += 1
@@ -214,7 +211,10 @@ class _TileMaker:
             )
         whole = self._plan.source_grid.window
         wider = whole if held is None else held.window.widen(WIDEN_PIXELS << self.widened)
-        return self._reader.read(wider.intersect(whole) or whole)
+        return self._read(wider.intersect(whole) or whole)
+
+    def _read(self, source: Window) -> Held:
+        return self._reader.read(source, self._plan.held_bands)
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from cogmill.settings import PARENT_MEMORY
+
 MIB = 1 << 20
 GIB = 1 << 30
 
 #: A child with rasterio, pyproj, tifffile and imagecodecs loaded and PROJ's database open:
 #: VmHWM measured in a fresh process (CPython 3.11, rasterio 1.4.4), with room for the allocator.
 PROCESS_BASE = 130 * MIB
-#: What a worker sets aside for its parent (settings, psycopg, pydantic, click: about 80 MiB).
-PARENT_BASE = 128 * MIB
 #: What one child may use when nobody said what there is.
 DEFAULT_CHILD_MEMORY = 2 * GIB
 
@@ -41,25 +41,6 @@ class MemoryEstimate(BaseModel):
         return sum(self.parts.values())
 
 
-def child_budget(total: int, workers: int) -> int:
-    """Return the bytes that one of `workers` children may use, of `total` for all and the parent.
-
-    Parameters
-    ----------
-    total : int
-        Bytes of ``--memory``: parent and children together. May be too small; then the result
-        is small or negative and planning refuses.
-    workers : int
-        Children that run at once.
-
-    Returns
-    -------
-    int
-        Bytes.
-    """
-    return (total - PARENT_BASE) // max(workers, 1)
-
-
 def worker_budget(child: int, workers: int) -> int:
     """Return the ``--memory`` that gives each of `workers` children `child` bytes.
 
@@ -75,7 +56,7 @@ def worker_budget(child: int, workers: int) -> int:
     int
         Bytes, so that ``child_budget(worker_budget(c, n), n) == c``.
     """
-    return child * max(workers, 1) + PARENT_BASE
+    return child * max(workers, 1) + PARENT_MEMORY
 
 
 def budget_text(child: int, workers: int) -> str:
