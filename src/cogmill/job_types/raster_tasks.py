@@ -199,8 +199,8 @@ class _TileMaker:
             raise SourceWindowTooSmall(f"nothing is held for {band}")
         rows, cols = band.shift(-held.window.col_off, -held.window.row_off).slices
         # A mask that --nodata or an alpha band overrules is read and not written.
-        masked = self._plan.image.has_mask and held.mask is not None
-        return held.pixels[:, rows, cols], held.mask[rows, cols] if masked else None
+        mask = held.mask if self._plan.image.has_mask else None
+        return held.pixels[:, rows, cols], None if mask is None else mask[rows, cols]
 
     def _widened(self, held: Held | None, band: Window) -> Held:
         self.widened += 1
