@@ -103,13 +103,17 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
     DatabaseUnavailable
         PostgreSQL does not start or does not answer.
     """
+    # One a slot, and one each for the beat, the reconciler and the caller.
+    connections = settings.workers + 3
     with ExitStack() as parts:
         if settings.database_url is not None:
             address = settings.database_url.get_secret_value()
-            database = Database(address, patience_seconds=patience_seconds)
+            database = Database(address, connections=connections, patience_seconds=patience_seconds)
         else:
             embedded = parts.enter_context(lease(settings.home))
-            database = Database(embedded.conninfo, restart=embedded.ensure_running)
+            database = Database(
+                embedded.conninfo, restart=embedded.ensure_running, connections=connections
+            )
         parts.callback(database.close)
         migrated = tuple(database.migrate())
         state = StateManager(database)

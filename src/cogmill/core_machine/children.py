@@ -25,6 +25,9 @@ _LONGEST_LINE = 8192
 
 Answer = frames.Returned | frames.Raised
 
+EXIT_SECONDS = 5.0
+"""How long a child whose pipe has broken may take to be gone, on a busy machine."""
+
 
 class ChildDied(TransientError):
     """The child ended without an answer. A crash, a kill, or no memory: it is tried again."""
@@ -203,7 +206,7 @@ class ChildProcess:
     def _death(self) -> ChildDied:
         try:
             # The pipe breaks a moment before the process is gone; its own exit says more.
-            returncode = self._process.wait(timeout=1)
+            returncode = self._process.wait(timeout=EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             returncode = self._process.wait()
