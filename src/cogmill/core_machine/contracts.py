@@ -310,7 +310,7 @@ class JobType(ABC, Generic[InputsT, ToolsT]):
 
     @abstractmethod
     def clean(self, job: JobView, successful: bool, tools: ToolsT) -> None:
-        """Remove what the job no longer needs; idempotent; withdraws a failed publish."""
+        """Remove what the job no longer needs; idempotent; unless `successful`, its publish too."""
 
     def lineage(self, inputs: InputsT) -> str:
         """Return the SHA-256 of the canonical identity inputs (RFC 8785), as 64 hex digits."""
@@ -382,12 +382,13 @@ class Task(Value):
 
 
 class CleanUp(Value):
-    """A claimed clean-up: ``clean(job)`` is owed."""
+    """A claimed clean-up. `result_stays`: the job, or a later one of its destination, succeeded."""
 
     job_id: str
     job_type: str
     job_version: int
     attempt: int
+    result_stays: bool
 
 
 class Offer(Value):

@@ -337,7 +337,7 @@ class TaskProcessor:
             what="clean",
             job=_view(job, f"c{claimed.attempt}"),
             prepared=job.prepared,
-            successful=job.status is JobStatus.SUCCESSFUL,
+            successful=claimed.result_stays,
         )
         try:
             answer, _ = child.run(request, self._state.jobs.payload, _Call(self._state, job.id))

@@ -17,7 +17,10 @@ class CleanUps:
         self._database = database
 
     def claim(self, incarnation: UUID) -> CleanUp | None:
-        """Claim a clean-up that is due, once no attempt of its job can still write."""
+        """Claim a clean-up that is due, once no attempt of its job can still write.
+
+        Nor may a live job own the destination.
+        """
         row = self._database.run(
             lambda conn: fetch_one(conn, "claim_cleanup", incarnation=incarnation)
         )
@@ -46,6 +49,6 @@ class CleanUps:
         return touched == 1
 
     def owed(self, job_id: str) -> bool:
-        """Whether a clean-up of the job is due and not done."""
+        """Whether a clean-up of the job, or of an earlier one with its destination, is due."""
         with self._database.transaction() as conn:
             return fetch_one(conn, "owed_cleanup", job_id=job_id) is not None

@@ -261,6 +261,7 @@ class Jobs:
     def _finish(self, conn: Connection[Any], job_id: str) -> None:
         execute(conn, "finish_job", job_id=job_id)
         execute(conn, "owe_cleanup", job_id=job_id, delay=0)
+        execute(conn, "hasten_cleanups", job_id=job_id)
         execute(conn, "bump_wakeup", job_id=job_id)
         record_event(conn, job_id, "job successful")
 
