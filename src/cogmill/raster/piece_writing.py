@@ -57,7 +57,10 @@ class PieceWriter:
             if self._held.mask is not None:
                 self._add_mask_row(row, data)
             self._position += len(data)
-            yield bytes(data)
+            chunk = bytes(data)
+            del data
+            yield chunk
+            del chunk
 
     def piece(self, location: str) -> Piece:
         """Return the index of the file, once `chunks` has yielded all of it."""

@@ -298,6 +298,8 @@ def _tallied(chunks: Iterable[bytes], tally: Tally) -> Iterator[bytes]:
     for chunk in chunks:
         tally.add(chunk)
         yield chunk
+        # It can be large: the next one is made when this one is no longer in memory.
+        del chunk
 
 
 def _write(path: str, chunks: Iterable[bytes]) -> None:
@@ -308,6 +310,7 @@ def _write(path: str, chunks: Iterable[bytes]) -> None:
                 view = memoryview(chunk)
                 while view:
                     view = view[file.write(view) :]
+                del chunk, view
             os.fsync(file.fileno())
         folders.sync(os.path.dirname(path))
     except BaseException:
