@@ -56,9 +56,9 @@ def test_ed50_across_31_6_east_has_no_step(code: str) -> None:
     points = to_source.transform(lons, np.full(lons.shape, 45.0))
     xs, ys = transform(ends, operation.pipeline, *points)
     assert np.hypot(np.diff(xs, 2), np.diff(ys, 2)).max() < 0.01
-    # What GDAL does by itself, so that this test can fail.
-    torn = rasterio.warp.transform(code, MERCATOR, *(list(each) for each in points))
-    assert np.hypot(*(np.diff(each, 2) for each in torn)).max() > 10
+    if code == "EPSG:4230":  # what GDAL does by itself, so that this test can fail
+        torn = rasterio.warp.transform(code, MERCATOR, *(list(each) for each in points))
+        assert np.hypot(*(np.diff(each, 2) for each in torn)).max() > 10
     assert operation.accuracy_m is None
     assert "beyond the area" in operation.warnings[0]
 

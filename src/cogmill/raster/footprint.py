@@ -38,6 +38,10 @@ _SAFETY: Final = 1.5
 _ALL_OF_IT: Final = 0.88
 #: Beyond this GDAL's kernel does not grow.
 _UNSCALED: Final = 0.95
+#: The source of one block, of what its share of a region would be: its halo, and uneven scale.
+_BLOCK_MARGIN: Final = 2.0
+#: What small allocations and rounding to pages add.
+_ALLOCATOR_BYTES: Final = 1 << 20
 _LATTICE: Final = 33
 _FAR: Final = 1e9
 
@@ -236,21 +240,29 @@ def warp_buffer_bytes(spec: WarpSpec, window: Window) -> int:
         Measured as ``VmHWM`` with GDAL 3.10.3; see the tests.
     """
     chunks = footprint(spec, window).chunks
-    return max(_chunk_bytes(spec, chunk) for chunk in chunks) + (1 << 20) if chunks else 0
+    block = block_side(spec, window)
+    sizes = [_chunk_bytes(spec, chunk, block) for chunk in chunks]
+    return max(sizes) + _ALLOCATOR_BYTES if sizes else 0
 
 
-def _chunk_bytes(spec: WarpSpec, chunk: Chunk) -> int:
+def _chunk_bytes(spec: WarpSpec, chunk: Chunk, block: int) -> int:
     planes = spec.bands + spec.target_mask
-    source = planes * spec.itemsize
-    target = planes * spec.itemsize
-    masks = (planes + 2) / 8
+    source = planes * spec.itemsize + (planes + 2) / 8
+    target = planes * spec.itemsize + 1
+    read, warped = float(chunk.source.size), chunk.target.size
+    cached = 0
     if spec.source_mask:
-        masks += 1
+        source += 1
+    if spec.target_mask:
+        # Read apart from the result, which has no such band.
+        target += planes * spec.itemsize + 1
     if spec.source_alpha:
-        # Densities are four bytes a pixel; the result passes through GDAL's block cache.
-        masks += 4
-        target += 4 + (planes + 1) * spec.itemsize
-    return math.ceil(chunk.source.size * (source + masks) + chunk.target.size * (target + 1))
+        # Warped block by block into GDAL's cache; a density is four bytes.
+        source, target = source + 4, target + 4
+        cached = warped * (planes + 1) * spec.itemsize
+        share = min(1.0, _BLOCK_MARGIN * block * block / warped)
+        read, warped = read * share, min(warped, block * block)
+    return math.ceil(read * source + warped * target + cached)
 
 
 def _chunk_side(spec: WarpSpec) -> int:

@@ -43,6 +43,8 @@ __all__ = [
     "warp_buffer_bytes",
 ]
 
+_VALID: Final = np.uint8(255)
+_NOT_VALID: Final = np.uint8(0)
 #: Rows of one band that are looked through for NaN at a time.
 _ROWS: Final = 256
 
@@ -90,45 +92,54 @@ def warp(spec: WarpSpec, held: Held | None, window: Window) -> Warped:
     SourceWindowTooSmall
         GDAL asked for a pixel that is not held: hold more, and count it.
     """
-    planes = spec.planes + spec.target_mask
-    result = np.empty((planes, window.height, window.width), spec.dtype)
-    fill = [*spec.fill(), *[0.0] * spec.target_mask]
-    for plane, value in zip(result, fill, strict=True):
-        plane[...] = value
+    result = _invalid(spec, window)
     needs = footprint(spec, window)
     if held is not None and needs.chunks:
         _check(spec, held)
-        _warp_chunks(spec, mark_nan(spec, held), needs, window, result)
-    if not spec.target_mask:
-        return Warped(window, result, None)
-    valid = np.where(result[-1] > 0, np.uint8(255), np.uint8(0))
-    return Warped(window, result[:-1], valid)
+        _warp_chunks(spec, mark_nan(spec, held), needs, result)
+    return result
 
 
-def _warp_chunks(
-    spec: WarpSpec, held: Held, needs: Footprint, window: Window, result: npt.NDArray[Any]
-) -> None:
-    frame = frame_xml(spec, held)
-    document = warped_xml(spec, frame, needs.extra, block_side(spec, window))
+def _invalid(spec: WarpSpec, window: Window) -> Warped:
+    """Return a result in which no pixel is valid."""
+    pixels = np.empty((spec.planes, window.height, window.width), spec.dtype)
+    for plane, value in zip(pixels, spec.fill(), strict=True):
+        plane[...] = value
+    mask = np.zeros((window.height, window.width), np.uint8) if spec.target_mask else None
+    return Warped(window, pixels, mask)
+
+
+def _warp_chunks(spec: WarpSpec, held: Held, needs: Footprint, result: Warped) -> None:
+    window = result.window
+    document = warped_xml(spec, frame_xml(spec, held), needs.extra, block_side(spec, window))
     for chunk in needs.chunks:
         part = chunk.target.intersect(window)
         if part is None:
             continue
-        rows, cols = part.shift(-window.col_off, -window.row_off).slices
-        into = result[:, rows, cols]
         # A region wider than the window is one of two pixels, of which one is wanted.
-        region = part if spec.source_alpha or part == chunk.target else chunk.target
-        at = RasterioWindow(region.col_off, region.row_off, region.width, region.height)
-        try:
-            # Opened for each region, so that the cached blocks of an alpha band go with it.
-            with rasterio.open(document) as dataset:
-                if region is part:
-                    dataset.read(window=at, out=into)
-                else:
-                    inner = part.shift(-region.col_off, -region.row_off).slices
-                    into[...] = dataset.read(window=at)[:, inner[0], inner[1]]
-        except RasterioIOError as error:
-            raise _explained(error, part, held) from error
+        region = part if spec.source_alpha else chunk.target
+        rows, cols = part.shift(-window.col_off, -window.row_off).slices
+        direct = region == part and result.mask is None
+        into = result.pixels[:, rows, cols] if direct else None
+        found = _read(document, region, into, held)
+        inner = part.shift(-region.col_off, -region.row_off).slices
+        if into is None:
+            result.pixels[:, rows, cols] = found[: spec.planes, inner[0], inner[1]]
+        if result.mask is not None:
+            # The last band is as large as the region only: it is no part of the result.
+            result.mask[rows, cols] = np.where(found[-1][inner] > 0, _VALID, _NOT_VALID)
+
+
+def _read(
+    document: str, region: Window, into: npt.NDArray[Any] | None, held: Held
+) -> npt.NDArray[Any]:
+    at = RasterioWindow(region.col_off, region.row_off, region.width, region.height)
+    try:
+        # Opened for each region, so that the cached blocks of an alpha band go with it.
+        with rasterio.open(document) as dataset:
+            return np.asarray(dataset.read(window=at, out=into))
+    except RasterioIOError as error:
+        raise _explained(error, region, held) from error
 
 
 def _explained(error: BaseException, window: Window, held: Held) -> Exception:
