@@ -85,6 +85,14 @@ def plain_raster(path: Path) -> Path:
     return path
 
 
+def empty_raster(path: Path) -> Path:
+    """Write the header of a large striped raster, for plans: no strip is there."""
+    form = {"driver": "GTiff", "dtype": "float32", "count": 4, "width": 8011, "height": 8011}
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 180000, 0, -10, 5650000)}
+    with rasterio.open(path, "w", **form, **place, SPARSE_OK=True, blockysize=8, nodata=-9999):
+        return path
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""
@@ -120,10 +128,17 @@ class Home:
         return {**base, "COGMILL_HOME": str(self.path), **self.variables}
 
     def start(self, *arguments: object, **overrides: Any) -> Command:
-        """Start a command in a session of its own, as a terminal would."""
+        """Start a ``cogmill`` command in a session of its own, as a terminal would."""
+        return self._started("-m", "cogmill.cli.main", *arguments, **overrides)
+
+    def python(self, code: str, *arguments: object) -> Ended:
+        """Run Python code to its end."""
+        return self._started("-c", code, *arguments).end()
+
+    def _started(self, *words: object, **overrides: Any) -> Command:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cogmill.cli.main", *map(str, arguments)],
+                [sys.executable, *map(str, words)],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=(mine := os.dup(out.fileno())),
@@ -136,10 +151,6 @@ class Home:
     def call(self, *arguments: object, **overrides: Any) -> Ended:
         """Run a command to its end."""
         return self.start(*arguments, **overrides).end()
-
-    def run(self, source: Path, destination: str, *options: object) -> Ended:
-        """Run ``cogmill run`` to its end."""
-        return self.call("run", source, destination, *options, "--json")
 
     def observer(self) -> Observer:
         return Observer(self.server.conninfo)
@@ -196,10 +207,10 @@ class Command:
     def children(self) -> list[int]:
         return [pid for pid in self.tree()[1:] if b"cogmill.child" in _command_line(pid)]
 
-    def end(self) -> Ended:
+    def end(self, within: float = PATIENCE_SECONDS) -> Ended:
         """Wait until it ends, and read what it said."""
         try:
-            code = self._process.wait(PATIENCE_SECONDS)
+            code = self._process.wait(within)
         except subprocess.TimeoutExpired:
             self.kill_tree()
             self._process.wait()
@@ -209,7 +220,7 @@ class Command:
             with open(descriptor, "rb") as stream:
                 stream.seek(0)
                 texts.append(stream.read().decode())
-        assert code != -1, f"it did not end within {PATIENCE_SECONDS:g} s: {texts}"
+        assert code != -1, f"it did not end within {within:g} s: {texts}"
         return Ended(code, *texts)
 
     def strike(self, home: Home, moment: Moment, how: Callable[[Command], object]) -> list[int]:

@@ -1,0 +1,110 @@
+"""A job type in a package of its own that tells what it was given: it shows a child to a test."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, JsonValue
+
+from cogmill.core_machine.contracts import (
+    EarlierResults,
+    JobType,
+    JobView,
+    PlannedTask,
+    Preflight,
+    Previous,
+    Requirements,
+    StagePlan,
+    StageType,
+    TaskType,
+)
+from cogmill.raster import gdal
+
+
+class Nothing(BaseModel):
+    """No params."""
+
+
+class Inputs(BaseModel):
+    """`number` tells one job from the other."""
+
+    number: int
+
+
+class Reflection(BaseModel):
+    """What a child was given, and what GDAL in it goes by."""
+
+    child_memory: int
+    workers: int
+    gdal_cache: int
+    gdal_cache_in_force: int
+    variables: list[str]
+
+
+class Look(TaskType[Nothing, Reflection, Any]):
+    """Looks at its tools, at GDAL and at the environment."""
+
+    params = Nothing
+    result = Reflection
+
+    def execute(self, job: JobView, params: Nothing, shared: JsonValue, tools: Any) -> Reflection:
+        with gdal.environment(tools.gdal_cache):
+            in_force = _library().GDALGetCacheMax64()
+        return Reflection(
+            child_memory=tools.child_memory,
+            workers=tools.workers,
+            gdal_cache=tools.gdal_cache,
+            gdal_cache_in_force=in_force,
+            variables=sorted(name for name in os.environ if name.startswith("COGMILL")),
+        )
+
+
+def _library() -> Any:
+    """Return the GDAL that this process has loaded."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        paths = {line.split()[-1] for line in maps if "/libgdal" in line}
+    (path,) = paths
+    library = ctypes.CDLL(path)
+    library.GDALGetCacheMax64.restype = ctypes.c_int64
+    return library
+
+
+class Looking(StageType[Any]):
+    """One look."""
+
+    name: ClassVar[str] = "looking"
+    task = Look()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+        needs = Requirements(memory=1 << 20)
+        return StagePlan(tasks=(PlannedTask(key="look", params={}, requires=needs),))
+
+
+class Mirror(JobType[Inputs, Any]):
+    """Shows what a child was given."""
+
+    id: ClassVar[str] = "mirror"
+    version: ClassVar[int] = 1
+    inputs = Inputs
+    outputs = Reflection
+    stages: tuple[StageType[Any], ...] = (Looking(),)
+
+    def engine(self) -> str:
+        return "glass 1"
+
+    def preflight(self, inputs: Inputs, previous: Previous | None, tools: Any) -> Preflight:
+        return Preflight(
+            source_identity="light",
+            prepared={"child_memory": tools.child_memory},
+            reach="any",
+            owns=f"mirror/{inputs.number}",
+            plan_memory=1 << 20,
+        )
+
+    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+        return True
+
+    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
+        return

@@ -1,0 +1,398 @@
+"""The same command again: after success, after Ctrl-C, after a loss, after a transient failure."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance import killing
+from tests.acceptance.conftest import Figure
+from tests.acceptance.killing import (
+    REPROJECTED,
+    TWO_CHILDREN,
+    Command,
+    Home,
+    Observer,
+    between,
+    contents,
+    in_stage,
+)
+
+INTERRUPTED = 130
+PAGE = mmap.PAGESIZE
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    # One lease for all of them: here nobody asks when the server goes.
+    with Home.made(tmp_path_factory.mktemp("resume")) as made, made.server.lease():
+        yield made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return killing.striped_raster(tmp_path_factory.mktemp("source") / "source.tif")
+
+
+class Job:
+    """One job: its command, its destination, and the bytes of its first success."""
+
+    def __init__(self, home: Home, source: Path, destination: str, *options: object) -> None:
+        self.home, self.source, self.destination = home, source, destination
+        self.options = (*REPROJECTED, *TWO_CHILDREN, *options)
+
+    def start(self, *more: object, **process: Any) -> Command:
+        words = ("run", self.source, self.destination, *self.options, *more, "--json")
+        return self.home.start(*words, **process)
+
+    def run(self, *more: object) -> dict[str, Any]:
+        """Run it to success and return what it printed."""
+        ended = self.start(*more).end()
+        assert ended.code == 0, ended.stderr
+        assert ended.document["status"] == "successful"
+        return ended.document
+
+    @property
+    def contents(self) -> dict[str, str]:
+        return contents(self.destination)
+
+
+@pytest.fixture(scope="module")
+def done(
+    home: Home, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Job, dict[str, Any], dict[str, str]]:
+    """Give a job that was successful once, what it printed, and the bytes that it made."""
+    job = Job(home, source, f"{tmp_path_factory.mktemp('done')}/out/")
+    document = job.run()
+    return job, document, job.contents
+
+
+def test_the_same_command_a_second_time_makes_no_attempt(
+    done: tuple[Job, dict[str, Any], dict[str, str]], figure: Figure
+) -> None:
+    job, first, made = done
+    with job.home.observer() as observer:
+        before = observer.attempts()
+        again = job.run()
+        other_hints = job.run("--work-tile", "256", "--priority", "7")
+        attempts = observer.attempts() - before
+    figure.measured(f"{attempts} attempts", "0 attempts")
+    assert attempts == 0
+    assert again["job_id"] == other_hints["job_id"] == first["job_id"]
+    assert again["outputs"] == first["outputs"]
+    assert job.contents == made
+
+
+def test_the_same_command_a_second_time_reads_no_source_bytes_beyond_inspection(
+    home: Home, tmp_path: Path, figure: Figure
+) -> None:
+    source = killing.plain_raster(tmp_path / "source.tif")
+    job = Job(home, source, f"{tmp_path}/out/", "--tile-size", "2048")
+    first = job.run()
+    inspected = _bytes_read(source, lambda: home.call("inspect", source, "--json"))
+    again = _bytes_read(source, job.run)
+    forced = _bytes_read(source, lambda: job.run("--force"))
+    size = source.stat().st_size
+    figure.measured(f"{again} bytes; inspection {inspected}, --force {forced} of {size}", inspected)
+    assert first["counted"]["bytes_fetched"] > size / 2
+    # What is counted would show a run that reads: the forced one read all of it.
+    assert forced >= size * 0.9
+    assert again <= inspected < size / 4
+
+
+def _bytes_read(path: Path, act: Callable[[], object]) -> int:
+    """Return how many bytes of a file were read while `act` ran: what the page cache now holds."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if _resident(file.fileno()):
+            pytest.skip(f"the file system of {path} lives in memory: its cache cannot be emptied")
+        act()
+        return _resident(file.fileno())
+
+
+def _resident(descriptor: int) -> int:
+    """Return the bytes of a file that the page cache holds (mincore)."""
+    size = os.fstat(descriptor).st_size
+    with mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as mapped:
+        address = ctypes.addressof(anchor := ctypes.c_char.from_buffer(mapped))
+        pages = (ctypes.c_ubyte * -(-size // PAGE))()
+        libc = ctypes.CDLL(None, use_errno=True)
+        failed = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), pages)
+        del anchor
+    assert not failed, os.strerror(ctypes.get_errno())
+    return sum(page & 1 for page in pages) * PAGE
+
+
+def test_force_works_three_times(
+    done: tuple[Job, dict[str, Any], dict[str, str]], figure: Figure
+) -> None:
+    job, first, made = done
+    with job.home.observer() as observer:
+        before = observer.attempts()
+        ids = [job.run("--force")["job_id"] for _ in range(3)]
+        attempts = observer.attempts() - before
+        left = observer.number("SELECT count(*) FROM cogmill.cleanup WHERE done_at IS NULL")
+    figure.measured(f"{len(set(ids))} jobs, {attempts} attempts, 0 files differ", "3 jobs")
+    assert len({first["job_id"], *ids}) == 4
+    # Adopts nothing: every task of the first is done again, each time.
+    assert attempts >= 3 * first["attempts"]
+    assert left == 0
+    assert job.contents == made
+
+
+@pytest.mark.parametrize(
+    ("kind", "interrupt"),
+    [("mosaic", Command.interrupt), ("one COG", Command.interrupt_process)],
+    ids=["mosaic, process group", "one COG, process"],
+)
+def test_ctrl_c_and_again_finishes_without_redoing_finished_tasks(
+    home: Home,
+    source: Path,
+    tmp_path: Path,
+    figure: Figure,
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+    kind: str,
+    interrupt: Callable[[Command], object],
+) -> None:
+    destination = f"{tmp_path}/out/" if kind == "mosaic" else f"{tmp_path}/out.tif"
+    job = Job(home, source, destination, "--strategy", "two-stage")
+    running = job.start()
+    running.strike(home, between(), interrupt)
+    begun = time.monotonic()
+    interrupted = running.end()
+    seconds = time.monotonic() - begun
+    assert interrupted.code == INTERRUPTED, interrupted.stderr
+    assert "resumes" in interrupted.stderr
+    with home.observer() as observer:
+        before = observer.tasks(interrupted.document["job_id"])
+        document = job.run()
+        after = observer.tasks(document["job_id"])
+    assert document["job_id"] == interrupted.document["job_id"]
+    finished = {task: tries for task, (status, tries) in before.items() if status == "succeeded"}
+    redone = [task for task, tries in finished.items() if after[task][1] != tries]
+    figure.measured(f"{len(redone)} of {len(finished)} finished tasks redone, {seconds:.1f} s", "0")
+    assert len(finished) >= 4
+    assert set(finished.values()) == {1}
+    assert not redone
+    assert kind == "one COG" or job.contents == done[2]
+    assert len(job.contents) == len(document["outputs"]["files"])
+
+
+def test_ctrl_c_before_the_first_task_is_harmless(home: Home, source: Path, tmp_path: Path) -> None:
+    job = Job(home, source, f"{tmp_path}/out/")
+    for seconds in (0.3, 0.9, 1.6):
+        running = job.start()
+        time.sleep(seconds)
+        running.interrupt()
+        ended = running.end()
+        assert ended.code in (INTERRUPTED, -2), ended
+    job.run()
+
+
+def _remove_all(place: Path) -> None:
+    shutil.rmtree(place)
+
+
+def _remove_one(place: Path) -> None:
+    sorted(place.glob("*.tif"))[4].unlink()
+
+
+def _remove_manifest(place: Path) -> None:
+    (place / "cogmill.json").unlink()
+
+
+LOSSES = (_remove_all, _remove_one, _remove_manifest)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loss" in metafunc.fixturenames:
+        metafunc.parametrize("loss", LOSSES if metafunc.config.getoption("--full") else LOSSES[:1])
+
+
+def test_after_the_outputs_were_deleted_the_same_command_ends_successful(
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+    loss: Callable[[Path], None],
+) -> None:
+    job, _, made = done
+    with job.home.observer() as observer:
+        before = observer.attempts()
+        loss(Path(job.destination))
+        job.run()
+        assert observer.attempts() > before
+    assert job.contents == made
+
+
+def test_after_the_source_was_away_for_a_while_the_same_command_ends_successful(
+    home: Home,
+    source: Path,
+    tmp_path: Path,
+    figure: Figure,
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+) -> None:
+    there, away = tmp_path / "source.tif", tmp_path / "elsewhere.tif"
+    shutil.copy2(source, there)
+    job = Job(home, there, f"{tmp_path}/out/", "--strategy", "direct")
+    running = job.start()
+    running.strike(home, between(), lambda _: there.rename(away))
+    failed = running.end()
+    assert failed.code == 1, failed
+    assert str(there) in failed.stderr
+    away.rename(there)
+    document = job.run()
+    figure.measured(f"{failed.stderr.strip().splitlines()[-1]}; then successful")
+    assert document["job_id"] != failed.document["job_id"]
+    assert job.contents == done[2]
+
+
+class Limit:
+    """A process may write no file larger than a megabyte: nobody needs to be root for that."""
+
+    room = (1 << 20, resource.RLIM_INFINITY)
+
+    def __init__(self, folder: Path) -> None:
+        self.place = folder
+
+    def __enter__(self) -> Limit:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(self, job: Job) -> Command:
+        return job.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, self.room))
+
+    def lift(self, command: Command) -> None:
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        for pid in command.tree():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+
+
+class Disk:
+    """A disk with too little room, which root can mount."""
+
+    def __init__(self, folder: Path) -> None:
+        self.place = folder
+
+    def __enter__(self) -> Disk:
+        self.place.mkdir()
+        self._mount("size=12m", "cogmill-test")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        subprocess.run(["umount", "--lazy", self.place], check=True)
+
+    def start(self, job: Job) -> Command:
+        return job.start()
+
+    def lift(self, command: Command) -> None:
+        self._mount("remount,size=200m", "cogmill-test")
+
+    def _mount(self, options: str, name: str) -> None:
+        words = ["mount", "-t", "tmpfs", "-o", options, name, str(self.place)]
+        subprocess.run(words, check=True)
+
+
+def _retrying(observer: Observer) -> bool:
+    return (
+        observer.number("SELECT count(*) FROM cogmill.task WHERE status = 'ready' AND failures > 1")
+        > 0
+    )
+
+
+def test_after_a_transient_failure_the_same_command_ends_successful(
+    home: Home,
+    source: Path,
+    tmp_path: Path,
+    figure: Figure,
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+) -> None:
+    job = Job(home, source, f"{tmp_path}/out/", "--strategy", "direct")
+    failed = Limit(tmp_path).start(job).end()
+    assert failed.code == 1, failed
+    assert "File too large" in failed.stderr
+    document = job.run()
+    figure.measured(f"{failed.stderr.strip().splitlines()[-1]}; then successful")
+    assert document["job_id"] != failed.document["job_id"]
+    assert job.contents == done[2]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing_but_time(
+    home: Home,
+    source: Path,
+    tmp_path: Path,
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+) -> None:
+    with (Limit if os.geteuid() else Disk)(tmp_path / "disk") as obstacle:
+        job = Job(home, source, f"{obstacle.place}/out/", "--strategy", "direct")
+        running = obstacle.start(job)
+        running.strike(home, _retrying, obstacle.lift)
+        ended = running.end()
+        assert ended.code == 0, ended
+        assert job.contents == done[2]
+        assert os.listdir(obstacle.place) == ["out"]
+
+
+def test_submit_in_one_shell_and_two_workers_in_others_finish_one_job_each_task_once(
+    home: Home,
+    source: Path,
+    tmp_path: Path,
+    figure: Figure,
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+) -> None:
+    budget = ("--memory", "600MB", "--workers", "1")
+    words = ("submit", source, f"{tmp_path}/out/", *REPROJECTED, "--strategy", "two-stage")
+    submitted = home.call(*words, *budget, "--json")
+    assert submitted.code == 0, submitted.stderr
+    job = submitted.document["job_id"]
+    seen: set[str] = set()
+
+    def ended(observer: Observer) -> bool:
+        held = observer.rows("SELECT worker::text FROM cogmill.task WHERE status = 'running'")
+        seen.update(worker for (worker,) in held)
+        query = "SELECT count(*) FROM cogmill.job WHERE id = %s AND status = 'successful'"
+        return observer.number(query, job) > 0
+
+    workers = [home.start("worker", "--until-idle", *budget) for _ in range(2)]
+    with home.observer() as observer:
+        killing.wait_until(lambda: observer.is_in(ended))
+        assert [worker.end().code for worker in workers] == [0, 0]
+        tasks = observer.tasks(job)
+    figure.measured(f"{len(tasks)} tasks, {len(seen)} workers, 1 attempt each")
+    assert len(seen) == 2
+    assert {attempts for _, attempts in tasks.values()} == {1}
+    assert contents(f"{tmp_path}/out/") == done[2]
+
+
+def test_the_clean_up_of_a_failed_job_leaves_the_result_of_a_later_one_alone(
+    home: Home,
+    source: Path,
+    tmp_path: Path,
+    done: tuple[Job, dict[str, Any], dict[str, str]],
+) -> None:
+    place = tmp_path / "out"
+    job = Job(home, source, f"{place}/", "--strategy", "direct")
+    running = job.start()
+    # In the way of the last commit: the tiles are visible by then, and recorded.
+    running.strike(home, in_stage("publish"), lambda _: (place / "cogmill.json").mkdir())
+    failed = running.end()
+    assert failed.code == 1, failed
+    (place / "cogmill.json").rmdir()
+    job.run()
+    assert job.contents == done[2]
+    with home.observer() as observer:
+        observer.rows("UPDATE cogmill.cleanup SET due_at = cogmill.now() RETURNING 1")
+        worked = home.call("worker", "--until-idle")
+        assert worked.code == 0, worked.stderr
+        assert not observer.number("SELECT count(*) FROM cogmill.cleanup WHERE done_at IS NULL")
+    assert job.contents == done[2]
