@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-# Under its own name: a fixture of every acceptance test.
+# Under their own names: fixtures of every acceptance test.
+from tests.acceptance.matrix import shelf as shelf
 from tests.acceptance.running import mill as mill
 
 _KEY = "acceptance"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import rasterio
-from tests.acceptance import oracle, rasters
+from tests.acceptance import matrix, oracle, rasters
 from tests.acceptance.conftest import Figure
 from tests.acceptance.running import Mill, differing, result
 
@@ -31,8 +31,12 @@ CORPUS = (
 )
 
 
-@pytest.mark.parametrize("kind", ["mosaic", "one COG"])
-@pytest.mark.parametrize("name", list(rasters.AWKWARD))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"name", "kind"} <= set(metafunc.fixturenames):
+        rows = matrix.both_kinds(tuple(rasters.AWKWARD), metafunc.config.getoption("--full"))
+        metafunc.parametrize(("name", "kind"), rows, ids=[", ".join(row) for row in rows])
+
+
 def test_alpha_mask_and_palette_equal_a_whole_image_exact_warp(
     name: str, kind: str, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from tests.acceptance import rasters
+from tests.acceptance import matrix, rasters
 from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, place
+from tests.acceptance.matrix import Shelf
+from tests.acceptance.running import Mill, Ran, place
 from tests.raster.rasters import Case
 
 #: Of a corpus of real files: palette, masks, alpha, scale and offset, NaN, floats, JPEG, WebP.
@@ -55,27 +56,46 @@ def _described(folder: Path) -> Path:
     return path
 
 
-def _sources(folder: Path, name: str) -> Path:
-    if name == "described":
-        return _described(folder)
-    if name in rasters.AWKWARD:
-        return rasters.make_awkward(folder / "source.tif", name)
-    return rasters.make(folder / "source.tif", rasters.Raster(rasters.LAYOUTS[name]))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"name", "kind"} <= set(metafunc.fixturenames):
+        names = ("described", *rasters.AWKWARD)
+        rows = matrix.both_kinds(names, metafunc.config.getoption("--full"))
+        metafunc.parametrize(("name", "kind"), rows, ids=[", ".join(row) for row in rows])
 
 
-@pytest.mark.parametrize("name", ["described", *rasters.AWKWARD, *rasters.LAYOUTS])
 def test_without_dst_crs_pixels_and_their_meaning_are_copied_exactly(
-    name: str, mill: Mill, tmp_path: Path, figure: Figure
+    name: str, kind: str, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = _sources(tmp_path, name)
-    one = mill.run(source, tmp_path / "one.tif", *rasters.SMALL)
-    figure.command, figure.seed = one.text, rasters.SEED
-    assert one.plan["warp"] is None
-    _kept(source, tmp_path / "one.tif")
-    mosaic = mill.run(source, f"{tmp_path}/mosaic/", *rasters.SMALL)
-    for tile in (tmp_path / "mosaic").glob("*.tif"):
-        _kept(source, tile, mosaic.plan["target_grid"])
+    if name == "described":
+        source = _described(tmp_path)
+    else:
+        source = rasters.make_awkward(tmp_path / "source.tif", name)
+    destination = f"{tmp_path}/mosaic/" if kind == "mosaic" else f"{tmp_path}/one.tif"
+    ran = mill.run(source, destination, *rasters.SMALL, "--workers", 1)
+    figure.command, figure.seed = ran.text, rasters.SEED
+    _all_kept(source, ran, destination)
     figure.measured("0 differ")
+
+
+@pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
+def test_without_dst_crs_every_layout_is_copied_exactly(
+    layout: str, shelf: Shelf, figure: Figure
+) -> None:
+    ran, destination = shelf.copied(layout, "mosaic")
+    figure.command, figure.seed = ran.text, rasters.SEED
+    _all_kept(shelf.source(layout), ran, destination)
+    figure.measured("0 differ")
+
+
+def _all_kept(source: Path, ran: Ran, destination: str) -> None:
+    assert ran.plan["warp"] is None
+    if not destination.endswith("/"):
+        _kept(source, Path(destination))
+        return
+    tiles = list(Path(destination).glob("*.tif"))
+    assert len(tiles) == ran.plan["tiles"]["output"]
+    for tile in tiles:
+        _kept(source, tile, ran.plan["target_grid"])
 
 
 @pytest.mark.external
@@ -99,7 +119,12 @@ def _kept(source: Path, made: Path, grid: dict[str, Any] | None = None) -> None:
             if grid is None:
                 assert (two.width, two.height) == (one.width, one.height)
                 assert two.transform == one.transform
-            assert two.transform.almost_equals(one.transform * Affine.translation(left, top), 1e-9)
+            corner = (
+                one.transform.c + left * one.transform.a,
+                one.transform.f + top * one.transform.e,
+            )
+            moved = Affine(one.transform.a, 0, corner[0], 0, one.transform.e, corner[1])
+            assert two.transform.almost_equals(moved, 1e-9)
             _same_meaning(one, two)
             pixels = one.read(window=window)
             assert np.array_equal(two.read(), pixels, equal_nan=pixels.dtype.kind in "fc")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.acceptance import rasters
+from tests.acceptance import matrix, rasters
 from tests.acceptance.conftest import Figure
+from tests.acceptance.matrix import Shelf
 from tests.acceptance.running import Mill
 from tests.raster.rasters import FileBytes
 
@@ -15,7 +16,6 @@ from cogmill.raster.options import PlanOptions
 from cogmill.raster.planning import plan
 from cogmill.raster.structure import inspect
 
-REPROJECTED = (*rasters.SMALL, "--dst-crs", "EPSG:3857")
 STRIPED = [name for name in rasters.LAYOUTS if not name.startswith("tiled")]
 COUNTS = ("requests", "bytes_fetched", "blocks_decoded")
 #: How often the path that copies may decode a strip.
@@ -24,20 +24,12 @@ COPY_LIMIT = 1.1
 NAIVE_FACTOR = 5
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("decodes")
-    for name in rasters.LAYOUTS:
-        rasters.make(made / f"{name}.tif", rasters.Raster(rasters.LAYOUTS[name]))
-    return made
-
-
 @pytest.mark.parametrize("layout", STRIPED)
 @pytest.mark.parametrize("megabytes", [150, 160, 200, 400, 4000])
 def test_pieces_begin_and_end_on_strip_boundaries(
-    layout: str, megabytes: int, folder: Path, figure: Figure
+    layout: str, megabytes: int, shelf: Shelf, figure: Figure
 ) -> None:
-    source = folder / f"{layout}.tif"
+    source = shelf.source(layout)
     options = PlanOptions(
         blocksize=64,
         tile_size=512,
@@ -62,26 +54,24 @@ def test_pieces_begin_and_end_on_strip_boundaries(
 
 @pytest.mark.parametrize("layout", STRIPED)
 def test_stage_1_of_two_stage_decodes_each_strip_exactly_once(
-    layout: str, mill: Mill, folder: Path, tmp_path: Path, figure: Figure
+    layout: str, shelf: Shelf, figure: Figure
 ) -> None:
-    ran = mill.run(
-folder / f"{layout}.tif", f"{tmp_path}/out/", *REPROJECTED, "--strategy", "two-stage"
-    )  # fmt: skip
+    ran, _ = shelf.made(*matrix.row(layout=layout, way="two-stage"))
     strips = ran.plan["structure"]["blocks"]
     pieces = ran.document["counted"]["pieces"]
     figure.command = ran.text
     figure.measured(pieces["blocks_decoded"] / strips, 1)
     assert pieces["blocks_decoded"] == strips
-    # And nobody reads the source again: what the two stages fetched of it is what was predicted.
+    # And nobody reads the source again: what stage 1 fetched of it is all that was predicted.
     predicted = ran.plan["cost"]["two-stage"]
     assert {name: pieces[name] for name in COUNTS} == {name: predicted[name] for name in COUNTS}
 
 
 @pytest.mark.parametrize("layout", STRIPED)
 def test_the_copy_path_decodes_each_strip_at_most_1_1_times(
-    layout: str, mill: Mill, folder: Path, tmp_path: Path, figure: Figure
+    layout: str, shelf: Shelf, figure: Figure
 ) -> None:
-    ran = mill.run(folder / f"{layout}.tif", f"{tmp_path}/out/", *rasters.SMALL)
+    ran, _ = shelf.copied(layout, "mosaic")
     strips = ran.plan["structure"]["blocks"]
     decoded = ran.document["counted"]["pieces"]["blocks_decoded"]
     if ran.plan["strategy"] == "direct":
@@ -92,12 +82,8 @@ def test_the_copy_path_decodes_each_strip_at_most_1_1_times(
 
 
 @pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
-def test_direct_decodes_as_often_as_predicted(
-    layout: str, mill: Mill, folder: Path, tmp_path: Path, figure: Figure
-) -> None:
-    ran = mill.run(
-folder / f"{layout}.tif", f"{tmp_path}/out/", *REPROJECTED, "--strategy", "direct"
-    )  # fmt: skip
+def test_direct_decodes_as_often_as_predicted(layout: str, shelf: Shelf, figure: Figure) -> None:
+    ran, _ = shelf.made(*matrix.row(layout=layout, way="direct"))
     counted, predicted = ran.document["counted"]["tiles"], ran.plan["cost"]["direct"]
     figure.command = ran.text
     figure.measured(counted["blocks_decoded"], predicted["blocks_decoded"])

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import subprocess
-from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-from tests.acceptance import oracle, rasters
+from tests.acceptance import matrix, oracle, rasters
 from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, Picture, Ran, both_nan, differing, pairwise, result
+from tests.acceptance.matrix import Shelf
+from tests.acceptance.running import Mill, Picture, Ran, both_nan, differing, result
+from tests.raster.reference import reference_warp, rounded
 
-KERNELS = ("nearest", "bilinear", "cubic", "average")
-WAYS = ("direct", "two-stage")
-KINDS = ("mosaic", "one COG")
+from cogmill.raster.grid import Grid
+from cogmill.raster.source import Held
+from cogmill.raster.warpspec import WarpSpec
+
+#: Width and height; one output tile.
+REFERENCE_SIZE = (411, 397)
 #: Of gdalwarp's own kernels, those that agree between GDAL's versions (issue 2).
 SAME_KERNELS = ("nearest", "bilinear", "cubic")
 
@@ -38,55 +41,34 @@ def warp(spec, held, window):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    axes = (tuple(rasters.LAYOUTS), KERNELS, WAYS, KINDS)
     names = ("layout", "kernel", "way", "kind")
     if set(names) <= set(metafunc.fixturenames):
-        full = metafunc.config.getoption("--full")
-        rows = list(product(*axes)) if full else pairwise(*axes)
+        rows = matrix.rows(metafunc.config.getoption("--full"))
         metafunc.parametrize(names, rows, ids=[", ".join(row) for row in rows])
 
 
-class Bench:
-    """Sources and what must come of them, each made once."""
+class Expected:
+    """What must come of each source, computed once for all ways that lead there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.source = cache(self._source)
-        self.expected = cache(self._expected)
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._found: dict[str, Picture] = {}
 
-    def _source(self, layout: str) -> Path:
-        raster = rasters.Raster(rasters.LAYOUTS[layout])
-        return rasters.make(self.folder / f"{layout.replace(' ', '-')}.tif", raster)
-
-    def _expected(self, layout: str, kernel: str, plan: _Plan) -> Picture:
-        return oracle.whole(self.source(layout), plan.values, self.folder)
-
-
-class _Plan:
-    """A plan that stands for its target: two that lead to the same pixels are the same."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.values = values
-        self._key = str([values[part] for part in ("target_grid", "warp", "validity")])
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Plan) and other._key == self._key
+    def __call__(self, layout: str, plan: dict[str, Any]) -> Picture:
+        key = str((layout, *(plan[part] for part in ("target_grid", "warp", "validity"))))
+        if key not in self._found:
+            source = self._shelf.source(layout)
+            self._found[key] = oracle.whole(source, plan, self._shelf.folder)
+        return self._found[key]
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("pixels"))
+@pytest.fixture(scope="session")
+def expected(shelf: Shelf) -> Expected:
+    return Expected(shelf)
 
 
-def _destination(folder: Path, kind: str) -> str:
-    return f"{folder}/mosaic/" if kind == "mosaic" else f"{folder}/one.tif"
-
-
-def _options(kernel: str, way: str = "auto") -> tuple[str, ...]:
-    return (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", kernel, "--strategy", way)
+def _options(kernel: str) -> tuple[object, ...]:
+    return (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", kernel, "--workers", 1)
 
 
 def test_mosaic_and_one_cog_equal_a_whole_image_exact_warp_by_the_same_gdal(
@@ -94,20 +76,16 @@ def test_mosaic_and_one_cog_equal_a_whole_image_exact_warp_by_the_same_gdal(
     kernel: str,
     way: str,
     kind: str,
-    mill: Mill,
-    bench: Bench,
-    tmp_path: Path,
+    shelf: Shelf,
+    expected: Expected,
     figure: Figure,
 ) -> None:
-    destination = _destination(tmp_path, kind)
-    ran = mill.run(bench.source(layout), destination, *_options(kernel, way))
+    ran, destination = shelf.made(layout, kernel, way, kind)
     figure.command, figure.seed = ran.text, rasters.SEED
-    plan = ran.plan
-    assert plan["strategy"] == way
-    assert plan["tiles"]["output"] >= 9
-    found = result(destination, plan["target_grid"])
-    expected = bench.expected(layout, kernel, _Plan(plan))
-    count = differing(found, expected)
+    assert ran.plan["strategy"] == way
+    assert ran.plan["tiles"]["output"] >= 9
+    found = result(destination, ran.plan["target_grid"])
+    count = differing(found, expected(layout, ran.plan))
     figure.measured(count, 0)
     assert count == 0
     _is_no_desert(found)
@@ -123,7 +101,7 @@ def _is_no_desert(found: Picture) -> None:
 
 @pytest.mark.parametrize("defect", PLANTS)
 def test_a_planted_defect_makes_the_comparison_fail(
-    defect: str, mill: Mill, bench: Bench, tmp_path: Path, figure: Figure
+    defect: str, mill: Mill, shelf: Shelf, expected: Expected, tmp_path: Path, figure: Figure
 ) -> None:
     # Into the running program itself: every process of the command loads it.
     (tmp_path / "sitecustomize.py").write_text(
@@ -132,22 +110,85 @@ def test_a_planted_defect_makes_the_comparison_fail(
     )
     layout, kernel = "tiled float32 with nodata", "bilinear"
     destination = f"{tmp_path}/planted/"
-    ran = mill.run(bench.source(layout), destination, *_options(kernel), plant=tmp_path)
-    expected = bench.expected(layout, kernel, _Plan(ran.plan))
-    count = differing(result(destination, ran.plan["target_grid"]), expected)
+    ran = mill.run(shelf.source(layout), destination, *_options(kernel), plant=tmp_path)
+    found = result(destination, ran.plan["target_grid"])
+    count = differing(found, expected(layout, ran.plan))
     figure.command, figure.seed = ran.text, rasters.SEED
     figure.measured(count, "more than 0")
     assert count > 0
 
 
-@pytest.mark.external("gdalwarp", "gdal_create")
+@pytest.mark.parametrize("kernel", ["nearest", "bilinear"])
+@pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
+def test_a_numpy_and_pyproj_reference_gives_the_same_at_about_400_x_400(
+    layout: str, kernel: str, mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
+    raster = rasters.Raster(rasters.LAYOUTS[layout]).sized(*REFERENCE_SIZE)
+    source = rasters.make(tmp_path / "source.tif", raster)
+    ran = mill.run(source, tmp_path / "one.tif", *_options(kernel))
+    spec, held = _asked(source, ran.plan)
+    found = result(f"{tmp_path}/one.tif", ran.plan["target_grid"])
+    wrong = undecided = 0
+    for band, pixels in enumerate(found.pixels):
+        reference = reference_warp(spec, held, band)
+        values, half = rounded(reference.values, spec)
+        valid = _valid(found, band, spec)
+        sure = ~reference.undecided
+        wrong += int((valid != reference.valid)[sure].sum())
+        both = valid & reference.valid & sure & ~half
+        if spec.is_float:
+            # GDAL weighs in double precision, in another order.
+            gap = np.abs(pixels.astype(float) - values) > 1e-6 * np.maximum(np.abs(values), 1)
+        else:
+            gap = pixels != values
+        wrong += int(gap[both].sum())
+        undecided += int((~sure | half).sum())
+    figure.command, figure.seed = ran.text, rasters.SEED
+    figure.measured(f"{wrong} differ, {undecided} at a decision's boundary", 0)
+    assert wrong == 0
+    assert undecided < 0.02 * found.pixels.size
+
+
+def _asked(source: Path, plan: dict[str, Any]) -> tuple[WarpSpec, Held]:
+    """Return what the reference takes: the job's grids and the whole source."""
+    grid, validity = plan["target_grid"], plan["validity"]
+    with rasterio.open(source) as dataset:
+        pixels = dataset.read()
+        from_grid = Grid(
+            crs=dataset.crs.to_wkt(),
+            transform=dataset.transform.to_gdal(),
+            width=dataset.width,
+            height=dataset.height,
+        )
+    spec = WarpSpec(
+        source=from_grid,
+        target=Grid.model_validate(grid),
+        resampling=plan["warp"]["resampling"],
+        coordinate_operation=plan["warp"]["coordinate_operation"],
+        dtype=pixels.dtype.name,
+        bands=len(pixels),
+        source_nodata=validity["source_nodata"],
+        target_nodata=validity["target_nodata"],
+        target_mask=validity["target_mask"],
+    )
+    return spec, Held(window=from_grid.window, pixels=pixels, mask=None)
+
+
+def _valid(found: Picture, band: int, spec: WarpSpec) -> Any:
+    if found.mask is not None:
+        return found.mask > 0
+    assert spec.target_nodata is not None
+    return found.pixels[band] != spec.target_nodata[band]
+
+
+@pytest.mark.external("gdalwarp", "gdal_translate")
 @pytest.mark.parametrize("kernel", SAME_KERNELS)
 @pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
 def test_the_commands_of_the_plan_give_the_same_pixels(
-    layout: str, kernel: str, mill: Mill, bench: Bench, tmp_path: Path, figure: Figure
+    layout: str, kernel: str, mill: Mill, shelf: Shelf, tmp_path: Path, figure: Figure
 ) -> None:
     destination = f"{tmp_path}/one.tif"
-    ran = mill.run(bench.source(layout), destination, *_options(kernel))
+    ran = mill.run(shelf.source(layout), destination, *_options(kernel))
     theirs = gdalwarp(ran, tmp_path)
     found = result(destination, ran.plan["target_grid"])
     figure.command, figure.seed = " && ".join(ran.plan["gdalwarp"]), rasters.SEED

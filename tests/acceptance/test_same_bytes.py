@@ -2,90 +2,132 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance import rasters
+from tests.acceptance import matrix, rasters
 from tests.acceptance.conftest import Figure
 from tests.acceptance.running import Mill, hashes
-from tests.raster.rasters import Case
+from tests.raster.rasters import Case, FileBytes
 
-OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "cubic")
-#: Small enough to be cut differently: the largest has room for everything at once.
-BUDGETS = ("300MB", "312MB", "2GB")
+from cogmill.core_machine.worker import PARENT_MEMORY
+from cogmill.errors import Refused
+from cogmill.raster import gdal
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.planning import plan
+from cogmill.raster.structure import inspect
+
+OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "direct": ("--strategy", "direct", "--memory", "2GB", "--workers", "2"),
-    "two-stage": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "2"),
-    "1 worker": ("--workers", "1", "--memory", "1GB"),
-    "2 workers": ("--workers", "2", "--memory", "1GB"),
+    "1 worker": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "1"),
+    "2 workers": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "2"),
     "small work tiles": ("--strategy", "direct", "--work-tile", "192", "--workers", "2"),
 }
+MIB = 1 << 20
+#: Budgets in MB that are tried, from too small to more than any piece wants.
+BUDGETS = range(260, 500, 4)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a source that is large enough for a small budget to cut it."""
     case = Case("float32", 4, rasters.strips(11, compress="deflate", predictor=3), nodata=-9999)
     folder = tmp_path_factory.mktemp("same")
-    return rasters.make(folder / "source.tif", rasters.Raster(case, 1411, 1303))
-
-
-class Runs:
-    """Runs of one job, each into a destination of its own with the same name."""
-
-    def __init__(self, mill: Mill, source: Path, folder: Path) -> None:
-        self._mill, self._source, self._folder = mill, source, folder
-        self._done: dict[tuple[str, ...], tuple[dict[str, str], dict[str, Any]]] = {}
-
-    def of(self, kind: str, hints: tuple[str, ...]) -> tuple[dict[str, str], dict[str, Any]]:
-        """Return the hashes of every file, and the plan."""
-        key = (kind, *hints)
-        if key not in self._done:
-            folder = self._folder / str(len(self._done))
-            folder.mkdir()
-            destination = f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
-            ran = self._mill.run(self._source, destination, *OPTIONS, *hints)
-            self._done[key] = hashes(folder), ran.plan
-        return self._done[key]
+    return rasters.make(folder / "source.tif", rasters.Raster(case, 1211, 1103))
 
 
 @pytest.fixture(scope="module")
-def runs(mill: Mill, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(mill, source, tmp_path_factory.mktemp("runs"))
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a source of 85 MB: no piece is smaller than 32 MB unless the budget is tight."""
+    case = Case("float64", 6, rasters.strips(11, compress="zstd"), nodata=-9999)
+    folder = tmp_path_factory.mktemp("large")
+    return rasters.make(folder / "source.tif", rasters.Raster(case, 1351, 1307))
+
+
+class Runs:
+    """Runs of the same job, each into a destination of its own with the same name."""
+
+    def __init__(self, mill: Mill, folder: Path) -> None:
+        self._mill, self._folder = mill, folder
+
+    def of(self, source: Path, kind: str, hints: Sequence[str]) -> tuple[dict[str, str], Any]:
+        """Return the hashes of every file, and the plan."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        destination = f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
+        ran = self._mill.run(source, destination, *OPTIONS, *hints)
+        return hashes(folder), ran.plan
+
+
+@pytest.fixture(scope="module")
+def runs(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(mill, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.parametrize("kind", ["mosaic", "one COG"])
 def test_sha_256_of_every_file_is_the_same_for_both_ways_and_any_number_of_workers(
-    kind: str, runs: Runs, full: bool, figure: Figure
+    kind: str, source: Path, runs: Runs, full: bool, figure: Figure
 ) -> None:
-    chosen = VARIANTS if full or kind == "mosaic" else dict(list(VARIANTS.items())[:2])
-    found = {name: runs.of(kind, hints) for name, hints in chosen.items()}
+    chosen = VARIANTS if full or kind == "mosaic" else dict(list(VARIANTS.items())[:3])
+    found = {name: runs.of(source, kind, hints) for name, hints in chosen.items()}
     plans = {name: plan for name, (_, plan) in found.items()}
     assert plans["direct"]["strategy"] == "direct"
-    assert plans["two-stage"]["strategy"] == "two-stage"
+    assert plans["1 worker"]["strategy"] == plans["2 workers"]["strategy"] == "two-stage"
     assert all(plan["tiles"]["output"] >= 9 for plan in plans.values())
-    figure.command = " ".join(OPTIONS)
-    figure.seed = rasters.SEED
+    if "small work tiles" in plans:
+        works = [plan["tiles"]["work"] for plan in plans.values()]
+        assert works[-1] == [192, 192]
+        assert works[0] == [512, 512]
+    figure.command, figure.seed = " ".join(OPTIONS), rasters.SEED
     _same(figure, {name: files for name, (files, _) in found.items()})
 
 
-@pytest.mark.parametrize("kind", ["mosaic", "one COG"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "large_kind" in metafunc.fixturenames:
+        kinds = matrix.KINDS if metafunc.config.getoption("--full") else matrix.KINDS[:1]
+        metafunc.parametrize("large_kind", kinds)
+
+
 def test_sha_256_of_every_file_is_the_same_for_three_memory_budgets_with_different_pieces(
-    kind: str, runs: Runs, figure: Figure
+    large_kind: str, large: Path, runs: Runs, figure: Figure
 ) -> None:
-    hints = {
-        budget: ("--memory", budget, "--workers", "1", "--strategy", "two-stage")
-        for budget in BUDGETS
+    budgets = _budgets(large)
+    assert len(budgets) == 3, budgets
+    hints = ("--strategy", "two-stage", "--workers", "1", "--memory")
+    found = {
+        budget: runs.of(large, large_kind, (*hints, f"{budget}MB")) for budget in budgets.values()
     }
-    found = {budget: runs.of(kind, hint) for budget, hint in hints.items()}
-    pieces = [plan["tiles"]["pieces"] for _, plan in found.values()]
-    works = [tuple(plan["tiles"]["work"]) for _, plan in found.values()]
-    figure.command = f"--memory {', '.join(BUDGETS)}"
+    pieces = {plan["tiles"]["pieces"] for _, plan in found.values()}
+    figure.command = f"--memory {', '.join(f'{budget}MB' for budget in found)}"
     figure.seed = rasters.SEED
-    assert len(set(pieces)) == len(BUDGETS), pieces
-    assert len(set(works)) > 1, works
-    _same(figure, {name: files for name, (files, _) in found.items()})
+    assert pieces == set(budgets)
+    _same(figure, {f"{budget}MB": files for budget, (files, _) in found.items()})
+
+
+def _budgets(source: Path) -> dict[int, int]:
+    """Return the smallest budget, in MB, for each of the first three numbers of pieces."""
+    found: dict[int, int] = {}
+    options = {
+        "dst_crs": "EPSG:3857",
+        "blocksize": 64,
+        "tile_size": 512,
+        "resampling": "bilinear",
+        "strategy": "two-stage",
+    }
+    with gdal.environment(16 * MIB):
+        structure = inspect(FileBytes(source), str(source))
+        for budget in BUDGETS:
+            asked = PlanOptions(**options, memory=budget * MIB - PARENT_MEMORY)
+            try:
+                pieces = len(plan(structure, asked, "x").pieces)
+            except Refused:
+                continue
+            found.setdefault(pieces, budget)
+            if len(found) == 3:
+                break
+    return found
 
 
 def _same(figure: Figure, found: dict[str, dict[str, str]]) -> None:
