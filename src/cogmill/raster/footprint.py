@@ -32,8 +32,6 @@ _CELLS: Final = 32
 _CHUNK_CELLS: Final = 4
 #: Cells along the side of a region in GDAL's own sampling.
 _GDAL_CELLS: Final = 20
-#: What a second difference says of a curve's height over its chord is right for a parabola.
-_SAFETY: Final = 1.5
 #: GDAL reads an axis in full from 0.9 of it on.
 _ALL_OF_IT: Final = 0.88
 #: Beyond this GDAL's kernel does not grow.
@@ -123,8 +121,9 @@ def kernel_scales(spec: WarpSpec) -> KernelScales:
     at_cols = np.stack([cols + col for col, _ in steps])
     at_rows = np.stack([rows + row for _, row in steps])
     src_cols, src_rows = source_positions(spec, at_cols, at_rows)
-    xs = 1 / np.hypot(src_cols[1] - src_cols[0], src_cols[3] - src_cols[2])
-    ys = 1 / np.hypot(src_rows[1] - src_rows[0], src_rows[3] - src_rows[2])
+    with np.errstate(divide="ignore"):
+        xs = 1 / np.hypot(src_cols[1] - src_cols[0], src_cols[3] - src_cols[2])
+        ys = 1 / np.hypot(src_rows[1] - src_rows[0], src_rows[3] - src_rows[2])
     there = np.isfinite(xs) & np.isfinite(ys)
     on_source = there & (src_cols[0] >= 0) & (src_cols[0] <= source.width)
     on_source &= (src_rows[0] >= 0) & (src_rows[0] <= source.height)
@@ -175,7 +174,8 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
         return Footprint((), None, 0)
     bends = [_bend(each) for each in places]
     gaps = [_gap(each) for each in places]
-    sampled = max(bends) * (cells / _GDAL_CELLS) ** 2 + max(gaps)
+    ratio = cells / _GDAL_CELLS
+    sampled = max(bends) * max(ratio, ratio**2) + max(gaps)
     extra = min(spec.reach + 1 + math.ceil(sampled), max(spec.source.width, spec.source.height))
     margins = [bend + gap for bend, gap in zip(bends, gaps, strict=True)]
     chunks = []
@@ -330,13 +330,17 @@ def _ticks(edges: list[int], cells: int) -> Floats:
 
 
 def _bend(places: Floats) -> float:
-    """Return how far, in source pixels, a footprint may bulge out between lattice points."""
+    """Return how far, in source pixels, a footprint may bulge out between lattice points.
+
+    An eighth of the second difference would do for a curve; half of it holds for a kink too, as
+    at a pole.
+    """
     bend = 0.0
     for axis in (0, 1):
         second = np.abs(np.diff(places, 2, axis=axis))
         if np.isfinite(second).any():
-            bend += float(np.nanmax(second)) / 8
-    return bend * _SAFETY
+            bend += float(np.nanmax(second)) / 2
+    return bend
 
 
 def _gap(places: Floats) -> float:
