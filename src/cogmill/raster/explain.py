@@ -29,7 +29,11 @@ def explain(plan: RasterPlan) -> list[str]:
         *_work_lines(plan),
         *_memory_lines(plan),
         *cost_table(plan),
-        *(f"Equals: {command}" for command in plan.gdalwarp),
+        # Their coordinate systems are pages long: they are for programs, and for pasting.
+        *(
+            ["Equals: the gdalwarp commands that --json prints (plan.gdalwarp)"]
+            * bool(plan.gdalwarp)
+        ),
         *(f"Warning: {_sentence(warning)}" for warning in plan.warnings),
     ]
 
