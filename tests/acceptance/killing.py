@@ -378,7 +378,10 @@ def contents(destination: str | Path) -> dict[str, str]:
 
 def all_gone(pids: Sequence[int], within: float) -> float:
     """Wait until none of the processes lives; return the seconds that took."""
-    return gone(lambda: [pid for pid in pids if _alive(pid)], within)
+    seconds = gone(lambda: [pid for pid in pids if _alive(pid)], within)
+    # What should not live must not outlive the test either.
+    _signal([pid for pid in pids if _alive(pid)], signal.SIGKILL)
+    return seconds
 
 
 def wait_until(holds: Callable[[], object]) -> None:

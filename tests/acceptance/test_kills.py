@@ -94,7 +94,8 @@ class Jobs:
         if kind not in self._undisturbed:
             destination = self.new(kind)
             demand(self._home.call(*self.command(destination, "direct")))
-            self._undisturbed[kind] = contents(destination)
+            found = self._undisturbed[kind] = contents(destination)
+            assert not [name for name in found if name.startswith(".")]
         return self._undisturbed[kind]
 
 
@@ -214,3 +215,32 @@ def test_kill_9_of_the_postmaster_and_of_the_whole_run_tree_at_once(home: Home, 
     _leaves_no_server(home)
     demand(home.call(*command))
     assert contents(destination) == expected
+
+
+SUBMIT_WHAT_HOLDS = """
+import sys
+from cogmill import runtime
+from cogmill.settings import Settings
+with runtime.machine(Settings.load()) as machine:
+    toy = machine.types.get("toy")
+    inputs = toy.inputs(name="held", folder=sys.argv[1], hold=True)
+    machine.job_processor().submit("toy", inputs)
+"""
+
+
+def test_no_child_outlives_its_worker_by_a_second_however_busy_it_is(
+    home: Home, tmp_path: Path, figure: Figure
+) -> None:
+    # Tasks that never end, and never look whether anybody still listens.
+    there = Home(home.path, python_path=(Path(__file__).parents[1] / "packages",))
+    submitted = there.python(SUBMIT_WHAT_HOLDS, tmp_path)
+    assert submitted.code == 0, submitted.stderr
+    worker = there.start("worker", "--workers", "2")
+    killing.wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    children = worker.children()
+    worker.kill()
+    seconds = all_gone(children, ORPHAN_SECONDS)
+    worker.end()
+    figure.measured(f"{seconds:.2f} s for {len(children)} children", ORPHAN_SECONDS)
+    assert len(children) == 2
+    assert seconds <= ORPHAN_SECONDS
