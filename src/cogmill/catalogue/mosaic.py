@@ -172,18 +172,28 @@ class Mosaic(BaseModel):
 class Footprint(BaseModel):
     """Where a tile lies: the closed or open outline in degrees, ``(longitude, latitude)``, WGS 84.
 
-    A tile's edges are curves in degrees: the caller gives as many points as it wants them followed.
+    A tile's edges are curves in degrees: the caller gives as many points as it wants them followed,
+    and none where the tile has no place on Earth: then the index names it without a geometry.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
-    outline: tuple[tuple[float, float], ...] = Field(min_length=3)
+    outline: tuple[tuple[float, float], ...]
 
     @field_validator("name")
     @classmethod
     def _stays_below(cls, name: str) -> str:
         return relative_name(name)
+
+    @field_validator("outline")
+    @classmethod
+    def _is_polygon(
+        cls, outline: tuple[tuple[float, float], ...]
+    ) -> tuple[tuple[float, float], ...]:
+        if len(outline) in (1, 2):
+            raise ValueError("an outline has three points at least, or none")
+        return outline
 
 
 def vrt(mosaic: Mosaic) -> bytes:
@@ -223,7 +233,9 @@ def geojson(footprints: Sequence[Footprint]) -> bytes:
         {
             "type": "Feature",
             "properties": {"location": each.name},
-            "geometry": {"type": "Polygon", "coordinates": [_ring(each.outline)]},
+            "geometry": {"type": "Polygon", "coordinates": [_ring(each.outline)]}
+            if each.outline
+            else None,
         }
         for each in sorted(footprints, key=lambda each: each.name)
     ]

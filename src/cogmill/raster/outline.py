@@ -7,11 +7,13 @@ from typing import Final
 
 import numpy as np
 import pyproj
+from pyproj.exceptions import ProjError
 
 from cogmill.raster.grid import Grid, Window
 
 #: Points along each edge of a window, its corners among them.
 _POINTS: Final = 9
+_POLYGON: Final = 3
 
 
 def outline(grid: Grid, window: Window) -> tuple[tuple[float, float], ...]:
@@ -30,7 +32,12 @@ def outline(grid: Grid, window: Window) -> tuple[tuple[float, float], ...]:
     -------
     tuple of (float, float)
         Counter-clockwise on a north-up grid, open; points that PROJ cannot place are left out.
+        Empty where fewer than three remain, as around the whole disc that a satellite sees, and
+        where the system is not one of the Earth.
     """
+    degrees = _to_degrees(grid.crs)
+    if degrees is None:
+        return ()
     along = np.linspace(0.0, 1.0, _POINTS)[:-1]
     still, back = np.zeros_like(along), 1.0 - along
     across = np.concatenate([still, along, still + 1.0, back])
@@ -39,14 +46,19 @@ def outline(grid: Grid, window: Window) -> tuple[tuple[float, float], ...]:
         grid.position(window.col_off + a * window.width, window.row_off + d * window.height)
         for a, d in zip(across.tolist(), down.tolist(), strict=True)
     ]
-    xs, ys = _to_degrees(grid.crs).transform(*np.array(places).T)
-    return tuple(
+    xs, ys = degrees.transform(*np.array(places).T)
+    found = tuple(
         (float(x), float(y))
         for x, y in zip(xs, ys, strict=True)
         if np.isfinite(x) and np.isfinite(y)
     )
+    return found if len(found) >= _POLYGON else ()
 
 
 @lru_cache(maxsize=4)
-def _to_degrees(crs: str) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+def _to_degrees(crs: str) -> pyproj.Transformer | None:
+    try:
+        return pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    except ProjError:
+        # Another planet, or an engineer's local system: its pixels may be copied all the same.
+        return None
