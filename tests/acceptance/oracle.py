@@ -88,7 +88,8 @@ def _warped(plain: Path, pixels: Array, plan: dict[str, Any], source: tuple[Affi
         "YSCALE": repr(warp["yscale"]),
         "SAMPLE_GRID": "YES",
         "SOURCE_EXTRA": "50",
-        "UNIFIED_SRC_NODATA": "NO",
+        # What gdalwarp does too: each band for itself, and no pixel where none is valid.
+        "UNIFIED_SRC_NODATA": "PARTIAL",
         "INIT_DEST": ",".join(_text(value) for value in [*fill, *[0.0] * (planes - colors)]),
     }
     mappings = ""

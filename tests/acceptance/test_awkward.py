@@ -19,15 +19,9 @@ KEPT = {
 }
 CORPUS = (
     "RGB.byte.tif",
-    "RGB2.byte.tif",
     "RGBA.byte.tif",
     "RGBA.uint16.tif",
     "image_colormap.tif",
-    "image_nan.tif",
-    "image_rgb_mask.tif",
-    "image_with_offsets.tif",
-    "rgb1.tif",
-    "shade.tif",
 )
 
 
