@@ -37,3 +37,62 @@ def test_pixels_without_an_outline_on_earth_are_copied_and_indexed(tmp_path: Pat
     index = json.loads((tmp_path / "out" / "mosaic.geojson").read_bytes())
     assert len(index["features"]) == 6
     assert any(each["geometry"] is None for each in index["features"])
+
+
+def test_a_tile_of_nan_alone_reads_as_nan_from_the_mosaic(tmp_path: Path):
+    pixels = ramp(dtype="float32")
+    pixels[:, :512, :512] = np.nan
+    source = write_raster(tmp_path / "in.tif", pixels)
+    job = WholeJob(source, f"{tmp_path}/out/").run()
+    assert job.outputs.empty_tiles == 1
+    with rasterio.open(job.outputs.main) as file:
+        assert np.array_equal(file.read(), pixels, equal_nan=True)
+
+
+def holes(path: Path, *places: tuple[int, int]) -> Path:
+    """Write a raster in which these output tiles have no valid pixel."""
+    pixels = ramp()
+    for row, col in places:
+        pixels[:, row * 512 : (row + 1) * 512, col * 512 : (col + 1) * 512] = 0
+    return write_raster(path, pixels, nodata=0)
+
+
+def names(folder: Path) -> set[str]:
+    return {each.name for each in folder.iterdir()}
+
+
+def listed(folder: Path) -> set[str]:
+    manifest = json.loads((folder / "cogmill.json").read_bytes())
+    return {"cogmill.json", *(each["name"] for each in manifest["files"])}
+
+
+def test_what_a_new_result_does_not_write_again_goes(tmp_path: Path):
+    out = tmp_path / "out"
+    first = WholeJob(holes(tmp_path / "in.tif"), f"{out}/").run()
+    assert "in_r0000_c0001.tif" in names(out)
+    holes(tmp_path / "in.tif", (0, 1))
+    second = first.next().run()
+    assert names(out) == listed(out) == names(out) - {"in_r0000_c0001.tif"}
+    holes(tmp_path / "in.tif", (0, 0))
+    second.next().run()
+    assert names(out) == listed(out)
+    assert "in_r0000_c0001.tif" in names(out)
+
+
+def test_overwriting_another_lineage_leaves_its_tiles_nowhere_and_strangers_alone(tmp_path: Path):
+    out = tmp_path / "out"
+    WholeJob(holes(tmp_path / "old.tif"), f"{out}/").run()
+    (out / "notes.txt").write_text("mine")
+    changed = out / "old_r0001_c0001.tif"
+    changed.write_bytes(b"mine too")
+    WholeJob(holes(tmp_path / "new.tif"), f"{out}/", generation=2, overwrite=True).run()
+    assert names(out) == listed(out) | {"notes.txt", changed.name}
+
+
+def test_a_publish_that_is_repeated_behind_its_successor_withdraws_nothing(tmp_path: Path):
+    out = tmp_path / "out"
+    job = WholeJob(holes(tmp_path / "in.tif"), f"{out}/").run(until="overviews")
+    job.publish()()
+    before = {each: each.stat().st_mtime_ns for each in out.glob("*.*") if each.is_file()}
+    job.publish()()
+    assert {each: each.stat().st_mtime_ns for each in before} == before

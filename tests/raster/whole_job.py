@@ -118,7 +118,7 @@ class WholeJob:
     def publish(self) -> Any:
         """Make the one task of publish, ready to be called."""
         (stage,) = (each for each in JOB_TYPE.stages if each.name == "publish")
-        return lambda: [value for _, value in self._stage(stage)][0]
+        return lambda: next(value for _, value in self._stage(stage))
 
     def clean(self, *, successful: bool) -> None:
         JOB_TYPE.clean(self.job, successful, tools())

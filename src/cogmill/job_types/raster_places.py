@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from cogmill.catalogue.manifest import MANIFEST_NAME, parse_manifest
 from cogmill.core_machine.contracts import JobView, Previous
 from cogmill.errors import Refused
 from cogmill.job_types.raster_stages import Outputs
 from cogmill.job_types.tools import Tools
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, staging_area
+from cogmill.storage.store import ObjectInfo
 
 if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog import Inputs
@@ -58,8 +60,14 @@ def read_record(area: Location, tools: Tools) -> list[StagedObject]:
 
 def check_destination(
     inputs: Inputs, source: Location, previous: Previous | None, tools: Tools
-) -> None:
+) -> dict[str, str]:
     """Refuse a destination that is not ours to write, or that cannot be written.
+
+    Returns
+    -------
+    dict of str
+        The objects of an older result that lie there, by location, with their versions: what the
+        new result does not write again goes when it is published.
 
     Raises
     ------
@@ -75,22 +83,37 @@ def check_destination(
             "write somewhere else",
         )
     storage.check_writable(target)
-    if inputs.overwrite:
-        return
     ours = _ours(target, previous, tools)
+    if inputs.overwrite:
+        ours = _listed(target, tools) | ours
+    older: dict[str, str] = {}
     for found in _present(target, tools):
-        if ours.get(str(found[0])) != found[1]:
+        if ours.get(str(found.location)) == found.size:
+            older[str(found.location)] = found.version
+        elif not inputs.overwrite:
             raise Refused(
-                f"the destination holds {found[0]}, which this job did not write",
+                f"the destination holds {found.location}, which this job did not write",
                 "name an empty place, or add --overwrite",
             )
+    return older
 
 
-def _present(target: Location, tools: Tools) -> Iterable[tuple[Location, int]]:
+def _present(target: Location, tools: Tools) -> Iterable[ObjectInfo]:
     if target.is_collection:
-        return ((info.location, info.size) for info in tools.storage.list(target))
+        return tools.storage.list(target)
     info = tools.storage.info(target)
-    return () if info is None else ((info.location, info.size),)
+    return () if info is None else (info,)
+
+
+def _listed(target: Location, tools: Tools) -> dict[str, int]:
+    """Return what the manifest that lies in a destination lists, by location, with sizes."""
+    if not target.is_collection or tools.storage.info(target.join(MANIFEST_NAME)) is None:
+        return {}
+    try:
+        manifest = parse_manifest(tools.storage.read(target.join(MANIFEST_NAME)))
+    except Refused:
+        return {}  # Not cogmill's, or beyond it: what it lists is nobody's to remove.
+    return {str(target.join(file.name)): file.size for file in manifest.files}
 
 
 def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[str, int]:

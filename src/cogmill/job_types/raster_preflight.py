@@ -44,6 +44,8 @@ class Prepared(BaseModel):
         What ``--json`` shows of the plan.
     explained : tuple of str
         The same for a person.
+    older : dict of str to str
+        Location to version of what an older result left in the destination.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +54,7 @@ class Prepared(BaseModel):
     contributing: dict[str, str]
     summary: dict[str, JsonValue]
     explained: tuple[str, ...]
+    older: dict[str, str] = {}
 
 
 def engine() -> str:
@@ -75,8 +78,9 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
             if path is None:
                 raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
             structure = inspect(data, path, mask)
+        older = {}
         if inputs.destination:
-            raster_places.check_destination(inputs, source, previous, tools)
+            older = raster_places.check_destination(inputs, source, previous, tools)
         plan = planning.plan(structure, _options(inputs, tools), _stem(inputs, source))
     contributing = _contributing(source, structure, tools)
     prepared = Prepared(
@@ -84,6 +88,7 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         contributing=contributing,
         summary=explain.summary(plan),
         explained=tuple(explain.explain(plan)),
+        older=older,
     )
     local = source.scheme == FILE or Location.parse(inputs.destination or "/").scheme == FILE
     return Preflight(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 from pydantic import JsonValue
 
 from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, ResultGrid
@@ -20,7 +22,7 @@ from cogmill.catalogue.mosaic import (
 from cogmill.core_machine.contracts import JobView
 from cogmill.errors import VerificationFailed
 from cogmill.job_types import raster_places
-from cogmill.job_types.raster_preflight import plan_of
+from cogmill.job_types.raster_preflight import plan_of, prepared_of
 from cogmill.job_types.raster_stages import (
     Counted,
     OutputFile,
@@ -116,9 +118,7 @@ def _publish_mosaic(
     def stage(name: str, data: bytes) -> StagedObject:
         return tools.storage.stage(target.join(name), [data], area)
 
-    windows = {
-        staged.final.name: plan.tile(*place).window for place, staged in written.items()
-    }
+    windows = {staged.final.name: plan.tile(*place).window for place, staged in written.items()}
     indexes = _indexes(plan, windows, stage)
     manifest = Manifest(
         kind="mosaic",
@@ -132,9 +132,9 @@ def _publish_mosaic(
     )
     everything = [*written.values(), stage(MANIFEST_NAME, manifest.to_bytes()), *indexes]
     raster_places.write_record(area, everything, tools)
-    # While tiles change, nothing may name them: an older result is withdrawn first.
-    for index in reversed(everything[len(written) :]):
-        tools.storage.delete(index.final)
+    # A zombie that wakes behind its successor finds its own manifest, and must leave it there.
+    if not _holds(everything[len(written)], tools):
+        _withdraw_older(job, everything, everything[len(written) :], tools)
     for place, staged in written.items():
         tools.storage.commit(staged)
         path = tools.storage.gdal_address(staged.final).path
@@ -143,6 +143,19 @@ def _publish_mosaic(
     for staged in everything[len(written) :]:
         tools.storage.commit(staged)
     return sorted(everything, key=lambda staged: str(staged.final))
+
+
+def _withdraw_older(
+    job: JobView, made: list[StagedObject], indexes: list[StagedObject], tools: Tools
+) -> None:
+    """Remove what names an older result, since tiles change next, then what is not made again."""
+    for index in reversed(indexes):
+        tools.storage.delete(index.final)
+    again = {str(staged.final) for staged in made}
+    for name, version in prepared_of(job).older.items():
+        info = None if name in again else tools.storage.info(Location.parse(name))
+        if info is not None and info.version == version:
+            tools.storage.delete(info.location)
 
 
 def _publish_one_cog(
@@ -177,13 +190,17 @@ def _indexes(
     plan: RasterPlan, windows: dict[str, Window], stage: Callable[[str, bytes], StagedObject]
 ) -> list[StagedObject]:
     image = plan.image
+    nodata = image.nodata_value
+    if nodata is None and len(windows) < len(plan.tiles) and np.isnan(image.fill):
+        # Every pixel of a tile that was not written was NaN; else the VRT would show 0 there.
+        nodata = math.nan
     bands = tuple(
         MosaicBand(
             dtype=image.dtype,
             color_interpretation=image.color_interpretation[band]
             if image.color_interpretation
             else "undefined",
-            nodata=image.nodata_value,
+            nodata=nodata,
             scale=image.scales[band] if image.scales else 1.0,
             offset=image.offsets[band] if image.offsets else 0.0,
             unit=(image.units[band] or "") if image.units else "",
