@@ -45,7 +45,7 @@ STAGES = ("pieces", "tiles", "overviews", "publish")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     axes = (KINDS, STRATEGIES, tuple(VICTIMS))
     cases = {
-        "kind_strategy_victim": itertools.product(*axes),
+        "kind_strategy_victim": list(itertools.product(*axes)),
         "kind_strategy_stage": [
             case
             for case in itertools.product(KINDS, STRATEGIES, STAGES)
