@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from affine import Affine
 from tests.raster.rasters import CASES, HEIGHT, WIDTH, Case, FileBytes, sidecar, write
 
 from cogmill.errors import Refused
+from cogmill.raster.decisions import holds_classes
 from cogmill.raster.gdal import environment, versions
 from cogmill.raster.layout import BlockTable
 from cogmill.raster.structure import Structure, inspect
@@ -307,3 +309,39 @@ def test_the_engine_names_every_library_that_decides_bytes() -> None:
     for part in ("gdal", "gdal_proj", "gdal_proj_data", "pyproj_proj", "numpy", "libdeflate"):
         assert found[part], part
     assert "zstd" in found
+
+
+def test_a_file_beside_the_raster_that_gdal_takes_for_no_mask_is_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "raster.tif", CASES["one strip"])
+    write(path.with_name("raster.tif.msk"), CASES["one strip"])
+    assert seen(path).mask is None
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "raster.tif", CASES["one strip"])
+    other = write(tmp_path / "other.tif", CASES["sidecar mask"], height=HEIGHT + 16)
+    other.with_name("other.tif.msk").rename(tmp_path / "raster.tif.msk")
+    with pytest.raises(Refused, match=f"{WIDTH} x {HEIGHT + 16} for pixels of {WIDTH} x {HEIGHT}"):
+        seen(path)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("uint64", 2**64 - 1), ("int64", -(2**53) - 1)])
+def test_nodata_that_a_float_cannot_hold_is_refused(tmp_path: Path, dtype: str, value: int) -> None:
+    path = tmp_path / "raster.tif"
+    tag = (42113, "s", 0, str(value), True)
+    tifffile.imwrite(path, np.zeros((64, 64), dtype), extratags=[tag])
+    with pytest.raises(Refused, match=f"nodata value {value}"):
+        seen(path)
+
+
+def test_values_with_names_are_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "raster.tif", CASES["one strip"])
+    names = "<CategoryNames><Category>sea</Category><Category>land</Category></CategoryNames>"
+    path.with_name("raster.tif.aux.xml").write_text(
+        f"<PAMDataset><PAMRasterBand band='1'>{names}"
+        "<Metadata domain='mine'><MDI key='a'>1</MDI></Metadata></PAMRasterBand></PAMDataset>"
+    )
+    found = seen(path)
+    assert found.categories
+    assert found.tag_domains == ("mine",)
+    assert holds_classes(found)

@@ -40,7 +40,7 @@ class Notes:
 
 def holds_classes(structure: Structure) -> bool:
     """Return whether values are labels, so that mixing two of them means nothing."""
-    return structure.palette is not None or structure.image.bits == 1
+    return structure.palette is not None or structure.image.bits == 1 or structure.categories
 
 
 def is_complex(structure: Structure) -> bool:
@@ -55,8 +55,8 @@ def resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
         return "nearest" if labels else "bilinear"
     if holds_classes(structure) and options.resampling not in ("nearest", "mode"):
         notes.warn(
-            f"--resampling {options.resampling} mixes the values of a palette or of single bits; "
-            "nearest or mode keeps them"
+            f"--resampling {options.resampling} mixes values that are labels (a palette, single "
+            "bits, category names); nearest or mode keeps them"
         )
     return options.resampling
 

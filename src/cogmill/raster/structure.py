@@ -7,12 +7,16 @@ tifffile reads the tags, since they alone say where strips and blocks lie (GDAL 
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from typing import Any, Final, Literal
 
+import numpy as np
 import rasterio
+import rasterio.shutil
 from pydantic import BaseModel, ConfigDict
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
 from cogmill.raster.grid import GeoTransform
@@ -33,7 +37,10 @@ from cogmill.raster.layout import (
 __all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
 
 _MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NODATA_TAG: Final = 42113
+_EXACT_IN_FLOATS: Final = 2**53
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+_NAMED_VALUES: Final = (b"<CategoryNames>", b"<GDALRasterAttributeTable")
 _NOT_KEPT: Final = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC")
 
 
@@ -77,7 +84,9 @@ class Structure(BaseModel):
     tags, band_tags : dict, tuple of dict
         GDAL's default domain without statistics, which are never trusted nor copied.
     tag_domains : tuple of str
-        Further domains of metadata, by name, which are not carried.
+        Further domains of metadata, of dataset and bands, by name, which are not carried.
+    categories : bool
+        True where a sidecar names the values, or has a table of their attributes: they are labels.
     area_or_point : str
         ``Area`` or ``Point``.
     overviews : tuple of (int, int)
@@ -120,6 +129,7 @@ class Structure(BaseModel):
     tags: dict[str, str]
     band_tags: tuple[dict[str, str], ...]
     tag_domains: tuple[str, ...]
+    categories: bool = False
     area_or_point: str
     overviews: tuple[tuple[int, int], ...]
     gcps: int
@@ -167,14 +177,16 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
     """
     _check_magic(data)
     stored = _stored(data)
-    if mask_data is not None and stored["mask"] is None:
-        stored |= _sidecar(mask_data)
     meaning = _meaning(data.name, gdal_path)
     stored["image"] = _agreed(stored["image"], meaning, data.name)
+    _check_nodata(data.name, meaning, stored.pop("nodata_text"))
+    # A file beside it that GDAL takes for no mask is none.
     if meaning.pop("masked") and stored["mask"] is None:
-        raise Refused(
-            f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
-        )
+        if mask_data is None:
+            raise Refused(
+                f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
+            )
+        stored |= _sidecar(mask_data, stored["image"])
     overviews = stored.pop("overviews") or meaning.pop("overviews")
     return Structure.model_validate(
         {"name": data.name, "size_bytes": data.size} | meaning | stored | {"overviews": overviews}
@@ -191,6 +203,21 @@ def _agreed(image: ImageLayout, meaning: dict[str, Any], name: str) -> ImageLayo
             "convert it first: gdal_translate INPUT OUTPUT.tif",
         )
     return image.model_copy(update={"dtype": meaning["dtype"]})
+
+
+def _check_nodata(name: str, meaning: dict[str, Any], text: str) -> None:
+    """Refuse nodata of 64-bit integers that would not come through as a float: rasterio's are."""
+    if np.dtype(meaning["dtype"]).kind not in "iu" or np.dtype(meaning["dtype"]).itemsize < 8:
+        return
+    values = [value for value in meaning["nodata"] if value is not None]
+    with suppress(ValueError):  # None there, or a sidecar's, or no number.
+        values.append(int(text))
+    wide = [value for value in values if abs(value) > _EXACT_IN_FLOATS]
+    if wide:
+        raise Refused(
+            f"{name} has the nodata value {text or wide[0]}, beyond what can be kept exactly",
+            f"choose one within {_EXACT_IN_FLOATS}: gdal_calc.py, then gdal_edit.py -a_nodata",
+        )
 
 
 def _check_magic(data: ByteSource) -> None:
@@ -225,6 +252,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
                 mask = image_layout(page(tiff, pages.masks[0]), pages.masks[0], data.name)
                 _check_mask(mask, image, data.name)
             leave_tables_out(file, tiff)
+            nodata = page(tiff, ifd).tags.valueof(_NODATA_TAG, "")
             little, big = tiff.byteorder == "<", tiff.is_bigtiff
     except DAMAGE as error:
         raise _damaged(data.name, error) from error
@@ -239,11 +267,12 @@ def _stored(data: ByteSource) -> dict[str, Any]:
         "bigtiff": big,
         "overviews": pages.overviews,
         "sparse_blocks": int(image.blocks.sparse.sum()),
+        "nodata_text": str(nodata).strip(),
         "header": file.record(),
     }
 
 
-def _sidecar(data: ByteSource) -> dict[str, Any]:
+def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
     """Return what the tags of a ``.msk`` file say."""
     _check_magic(data)
     file = RecordingFile(data)
@@ -258,6 +287,7 @@ def _sidecar(data: ByteSource) -> dict[str, Any]:
         raise Refused(
             f"{data.name} masks each band on its own", "give the raster one mask for all bands"
         )
+    _check_mask(mask, image, data.name.removesuffix(".msk"))
     return {
         "mask": mask,
         "mask_source": "sidecar",
@@ -306,11 +336,27 @@ def _georeference(dataset: Any) -> dict[str, Any]:
         "gcps": len(dataset.gcps[0]),
         "rpcs": dataset.rpcs is not None,
         "tags": _kept(tags),
-        "tag_domains": tuple(n for n in sorted(dataset.tag_namespaces()) if n not in _NOT_KEPT),
+        "tag_domains": _domains(dataset),
+        "categories": _named_values(dataset),
         "area_or_point": tags.get("AREA_OR_POINT", "Area"),
         "overviews": tuple((-(-dataset.width // f), -(-dataset.height // f)) for f in factors),
         "contributing_files": tuple(dataset.files),
     }
+
+
+def _domains(dataset: Any) -> tuple[str, ...]:
+    found = {*dataset.tag_namespaces()}
+    for band in dataset.indexes:
+        found |= {*dataset.tag_namespaces(band)}
+    return tuple(sorted(found - {*_NOT_KEPT}))
+
+
+def _named_values(dataset: Any) -> bool:
+    """Return whether GDAL knows category names or attributes; rasterio does not hand them out."""
+    with MemoryFile(ext="vrt") as memory:
+        rasterio.shutil.copy(dataset, memory.name, driver="VRT")
+        text = bytes(memory.read())
+    return any(element in text for element in _NAMED_VALUES)
 
 
 def _bands(dataset: Any, name: str) -> dict[str, Any]:
@@ -349,6 +395,11 @@ def _masked(dataset: Any, name: str) -> bool:
                 f"{name} has a mask for each band", "give the raster one mask for all bands"
             )
     flags = dataset.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.nodata in flags:
+        raise Refused(
+            f"{name} marks invalid pixels by values of all bands together (NODATA_VALUES)",
+            "make a mask of them first: gdal_translate -b mask, or gdalwarp -dstalpha",
+        )
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
