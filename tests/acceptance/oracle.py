@@ -96,7 +96,8 @@ def _warped(plain: Path, pixels: Array, plan: dict[str, Any], source: tuple[Affi
     for band in range(colors):
         values = ""
         if nodata is not None and (nodata[band] is not None or floats):
-            value = math.nan if nodata[band] is None else nodata[band]
+            marked = nodata[band]
+            value = math.nan if marked is None else marked
             values = (
                 f"<SrcNoDataReal>{_text(value)}</SrcNoDataReal>"
                 f"<DstNoDataReal>{_text(fill[band])}</DstNoDataReal>"

@@ -13,12 +13,12 @@ from tests.acceptance.conftest import Figure
 from tests.acceptance.running import Mill, hashes
 from tests.raster.rasters import Case, FileBytes
 
-from cogmill.core_machine.worker import PARENT_MEMORY
 from cogmill.errors import Refused
 from cogmill.raster import gdal
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.planning import plan
 from cogmill.raster.structure import inspect
+from cogmill.settings import PARENT_MEMORY
 
 OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -109,7 +109,7 @@ def test_sha_256_of_every_file_is_the_same_for_three_memory_budgets_with_differe
 def _budgets(source: Path) -> dict[int, int]:
     """Return the smallest budget, in MB, for each of the first three numbers of pieces."""
     found: dict[int, int] = {}
-    options = {
+    options: dict[str, Any] = {
         "dst_crs": "EPSG:3857",
         "blocksize": 64,
         "tile_size": 512,

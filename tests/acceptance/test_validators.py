@@ -107,7 +107,7 @@ def _by_gdal(path: Path, level: int) -> Any:
 def _pages(path: Path) -> list[Any]:
     # The file may be closed: a page opens it again when it is decoded.
     with tifffile.TiffFile(path) as tiff:
-        pages = [page.aspage() for page in tiff.pages]
+        pages: list[Any] = [page.aspage() for page in tiff.pages]
         found = [page for page in pages if not page.subfiletype & MASK]
         for page in found:
             page.pixels = page.asarray()
