@@ -80,3 +80,21 @@ def test_gdalwarp_gives_the_same_pixels(tmp_path: Path, kind: str, kernel: str) 
     different = int((off > (1e-6 * np.abs(ours).max() if spec.is_float else 0)).sum())
     print(f"{kind}, {kernel}: {different} of {off.size} values differ, by {off.max():g} at most")
     assert different <= off.size * 1e-5
+
+
+@pytest.mark.parametrize("kind", ["uint8-mask", "uint8-alpha"])
+def test_nodata_of_the_file_that_the_plan_overrules_is_overruled_there_too(
+    tmp_path: Path, kind: str
+) -> None:
+    spec = make_spec("utm-3857", KINDS[kind], "nearest")
+    held = make_held(spec)
+    write(tmp_path / "in.tif", spec, held)
+    value = int(np.bincount(held.pixels[0].ravel()).argmax())
+    with rasterio.open(tmp_path / "in.tif", "r+") as file:
+        file.nodata = value
+    for command in gdalwarp_commands(spec, "in.tif"):
+        subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    with rasterio.open(tmp_path / RESULT) as file:
+        theirs = file.read(1)
+    ours = warp(spec, held, spec.target.window).pixels[0]
+    assert np.count_nonzero(ours != theirs) <= 1e-4 * ours.size

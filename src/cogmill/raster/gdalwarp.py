@@ -35,8 +35,13 @@ def gdalwarp_commands(spec: WarpSpec, source: str = "SOURCE.tif") -> tuple[str, 
         words += ["-wo", f"{name}={value}"]
     fill = [*spec.fill()[: spec.bands], *[0.0] * (spec.target_mask or spec.source_alpha)]
     words += ["-wo", f"INIT_DEST={','.join(number(value) for value in fill)}"]
+    # What the file says of itself and the plan does not use must not be used here either.
+    overruled = "None"
     if spec.source_nodata is not None:
-        words += ["-srcnodata", " ".join(number(value) for value in spec.source_nodata)]
+        overruled = " ".join(number(value) for value in spec.source_nodata)
+    words += ["-srcnodata", overruled]
+    if not (spec.source_alpha or spec.target_mask):
+        words.append("-nosrcalpha")
     if spec.target_nodata is not None:
         words += ["-dstnodata", " ".join(number(value) for value in spec.target_nodata)]
     return (
