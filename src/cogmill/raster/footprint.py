@@ -150,7 +150,7 @@ def _rounded(value: Any) -> float:
     return float(f"{float(value):.6g}")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def footprint(spec: WarpSpec, window: Window) -> Footprint:
     """Return what a window of the target needs of the source, and how it is cut to be warped.
 
@@ -220,7 +220,8 @@ def source_window(spec: WarpSpec, window: Window) -> Window | None:
     Window or None
         Within the source, the kernel's halo included; None where the window touches no source.
     """
-    return footprint(spec, window).source
+    at = _needs(spec, window.col_off, window.row_off, window.width, window.height)[0]
+    return None if at is None else Window.spanning(*at)
 
 
 def warp_buffer_bytes(spec: WarpSpec, window: Window) -> int:
@@ -239,10 +240,19 @@ def warp_buffer_bytes(spec: WarpSpec, window: Window) -> int:
         For the largest of its regions: GDAL's own copy of source and target and their masks.
         Measured as ``VmHWM`` with GDAL 3.10.3; see the tests.
     """
-    chunks = footprint(spec, window).chunks
-    block = block_side(spec, window)
-    sizes = [_chunk_bytes(spec, chunk, block) for chunk in chunks]
-    return max(sizes) + _ALLOCATOR_BYTES if sizes else 0
+    return _needs(spec, window.col_off, window.row_off, window.width, window.height)[1]
+
+
+@lru_cache(maxsize=1 << 16)
+def _needs(spec: WarpSpec, *at: int) -> tuple[tuple[int, int, int, int] | None, int]:
+    """Return the source's corners and GDAL's bytes: small, for a plan asks again for all windows."""
+    window = Window(col_off=at[0], row_off=at[1], width=at[2], height=at[3])
+    found, block = footprint(spec, window), block_side(spec, window)
+    source = found.source
+    if source is None:
+        return None, 0
+    most = max(_chunk_bytes(spec, chunk, block) for chunk in found.chunks) + _ALLOCATOR_BYTES
+    return (source.col_off, source.row_off, source.col_stop, source.row_stop), most
 
 
 def _chunk_bytes(spec: WarpSpec, chunk: Chunk, block: int) -> int:
