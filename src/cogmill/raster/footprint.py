@@ -245,7 +245,7 @@ def warp_buffer_bytes(spec: WarpSpec, window: Window) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _needs(spec: WarpSpec, *at: int) -> tuple[tuple[int, int, int, int] | None, int]:
-    """Return the source's corners and GDAL's bytes: small, for a plan asks again for all windows."""
+    """Return the source's corners and GDAL's bytes: small, for a plan asks again for all."""
     window = Window(col_off=at[0], row_off=at[1], width=at[2], height=at[3])
     found, block = footprint(spec, window), block_side(spec, window)
     source = found.source
