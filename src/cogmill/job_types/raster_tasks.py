@@ -47,6 +47,7 @@ Array = npt.NDArray[Any]
 WIDEN_PIXELS = 64
 """How much wider a source window is read when GDAL asked beyond it; counted, never silent."""
 WIDEN_TIMES = 4
+"""For one row of blocks: a tile of many may meet such places often."""
 _CHUNK = 8 << 20
 
 
@@ -178,12 +179,14 @@ class _TileMaker:
         """Yield a work tile one row of blocks at a time, so that GDAL's buffers stay small."""
         held = None if source is None else self._read(source)
         for band in bands(work, self._plan.image.block):
+            times = 0
             while True:
                 try:
                     rows = self._computed(held, band)
                     break
                 except SourceWindowTooSmall:
-                    held = self._widened(held, band)
+                    times += 1
+                    held = self._widened(held, band, times)
             self._done += band.size
             self._progress(self._done)
             yield rows
@@ -202,15 +205,15 @@ class _TileMaker:
         mask = held.mask if self._plan.image.has_mask else None
         return held.pixels[:, rows, cols], None if mask is None else mask[rows, cols]
 
-    def _widened(self, held: Held | None, band: Window) -> Held:
+    def _widened(self, held: Held | None, band: Window, times: int) -> Held:
         self.widened += 1
-        if self.widened > WIDEN_TIMES:
+        if times > WIDEN_TIMES:
             raise SourceWindowTooSmall(
                 f"GDAL asks for source pixels far from where {band} lies",
                 "report this raster; --strategy two-stage may pass",
             )
         whole = self._plan.source_grid.window
-        wider = whole if held is None else held.window.widen(WIDEN_PIXELS << self.widened)
+        wider = whole if held is None else held.window.widen(WIDEN_PIXELS << times)
         return self._read(wider.intersect(whole) or whole)
 
     def _read(self, source: Window) -> Held:
