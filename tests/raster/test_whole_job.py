@@ -11,6 +11,10 @@ import pytest
 import rasterio
 from tests.raster.whole_job import WholeJob, write_raster
 
+from cogmill.errors import SourceChanged
+from cogmill.storage.local import LocalReader, LocalStore
+from cogmill.storage.location import Location
+
 MOON = (
     'GEOGCS["Moon",DATUM["D_Moon",SPHEROID["Moon",1737400,0]],PRIMEM["0",0],'
     'UNIT["degree",0.0174532925199433]]'
@@ -96,3 +100,29 @@ def test_a_publish_that_is_repeated_behind_its_successor_withdraws_nothing(tmp_p
     before = {each: each.stat().st_mtime_ns for each in out.glob("*.*") if each.is_file()}
     job.publish()()
     assert {each: each.stat().st_mtime_ns for each in before} == before
+
+
+def test_two_names_of_one_destination_have_one_owner(tmp_path: Path):
+    source = holes(tmp_path / "in.tif")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    owners = {
+        WholeJob(source, f"{tmp_path}/{name}/out/").preflight().owns for name in ("real", "link")
+    }
+    assert owners == {f"{tmp_path.resolve()}/real/out/"}
+
+
+def test_a_source_that_is_replaced_after_it_was_asked_about_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    job = WholeJob(holes(tmp_path / "in.tif"), f"{tmp_path}/out/")
+    job.preflight()
+    replaced = LocalStore.open
+
+    def open_another(store: LocalStore, location: Location) -> LocalReader:
+        holes(tmp_path / "in.tif", (0, 0))
+        return replaced(store, location)
+
+    monkeypatch.setattr(LocalStore, "open", open_another)
+    with pytest.raises(SourceChanged, match="changed while the job ran"):
+        job.run_planned()

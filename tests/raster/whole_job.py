@@ -101,6 +101,9 @@ class WholeJob:
 
     def run(self, *, until: str = "publish") -> WholeJob:
         self.preflight()
+        return self.run_planned(until=until)
+
+    def run_planned(self, *, until: str = "publish") -> WholeJob:
         self.results: dict[str, list[StageResult]] = {}
         for stage in JOB_TYPE.stages:
             self.results[stage.name] = [

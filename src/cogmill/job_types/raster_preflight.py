@@ -21,7 +21,7 @@ from cogmill.raster.options import PlanOptions
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.structure import Structure, inspect
 from cogmill.storage.location import FILE, Location
-from cogmill.storage.store import RangeReader
+from cogmill.storage.store import ObjectInfo, RangeReader
 
 if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog import Inputs
@@ -97,10 +97,17 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         ).hexdigest(),
         prepared=prepared.model_dump(mode="json"),
         reach=tools.host if local else "any",
-        owns=inputs.destination or None,
+        owns=_owned(inputs, tools),
         plan_memory=min(PLAN_MEMORY, tools.child_memory),
         event=explain.event(plan),
     )
+
+
+def _owned(inputs: Inputs, tools: Tools) -> str | None:
+    """Return the destination by the name that all ways to it share, links followed."""
+    if not inputs.destination:
+        return None
+    return str(tools.storage.canonical(Location.parse(inputs.destination)))
 
 
 def prepared_of(job: JobView) -> Prepared:
@@ -142,19 +149,25 @@ def opened_as_planned(
     SourceChanged
         A contributing file is another one now.
     """
-    for location, version in prepared.contributing.items():
-        info = tools.storage.info(Location.parse(location))
-        if info is None or info.version != version:
-            raise SourceChanged(
-                f"{location} changed while the job ran" if info else f"{location} is gone",
-                "run the job again for the new source",
-            )
+    for location in prepared.contributing:
+        _demand_planned(tools.storage.info(Location.parse(location)), location, prepared)
     with ExitStack() as files:
         data = files.enter_context(tools.storage.open(source))
+        # Of what was opened: the name may have got another file since it was asked about.
+        _demand_planned(data.info, str(source), prepared)
         mask = None
         if prepared.plan.structure.mask_source == "sidecar":
             mask = files.enter_context(tools.storage.open(_mask_of(source)))
+            _demand_planned(mask.info, str(_mask_of(source)), prepared)
         yield data, mask
+
+
+def _demand_planned(info: ObjectInfo | None, name: str, prepared: Prepared) -> None:
+    if info is None or info.version != prepared.contributing[name]:
+        raise SourceChanged(
+            f"{name} changed while the job ran" if info else f"{name} is gone",
+            "run the job again for the new source",
+        )
 
 
 def _mask_of(source: Location) -> Location:
@@ -163,7 +176,10 @@ def _mask_of(source: Location) -> Location:
 
 def _contributing(source: Location, structure: Structure, tools: Tools) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in {str(source), *structure.contributing_files}:
+    names = {str(source), *structure.contributing_files}
+    if structure.mask_source == "sidecar":
+        names.add(str(_mask_of(source)))
+    for name in names:
         location = Location.parse(name)
         info = tools.storage.info(location)
         if info is None:
