@@ -13,7 +13,7 @@ from cogmill.raster.codecs import BlockCodec, CodecOptions, Predictor, Samples, 
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.overviews import Method
 from cogmill.raster.rasterplan import Validity
-from cogmill.raster.structure import Structure
+from cogmill.raster.structure import EXACT_IN_FLOATS, Structure
 
 _PREDICTORS: Final[dict[str, Predictor]] = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
 #: Bands up to which pixels are interleaved; beyond, reading one band would fetch too many.
@@ -99,7 +99,9 @@ def representable(value: float, dtype: str) -> bool:
     kind = np.dtype(dtype)
     if kind.kind in "iu":
         info = np.iinfo(kind)
-        return math.isfinite(value) and value.is_integer() and info.min <= value <= info.max
+        # GDAL and rasterio hand a nodata value of 64 bits on as a float.
+        low, high = max(info.min, -EXACT_IN_FLOATS), min(info.max, EXACT_IN_FLOATS)
+        return math.isfinite(value) and value.is_integer() and low <= value <= high
     if not math.isfinite(value):
         return True
     with np.errstate(over="ignore"):

@@ -77,6 +77,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
     image = _image(structure, options, placement.target, validity)
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
+    _warn_of_the_warp(structure, options, spec, notes)
     if scales is not None and scales.uneven:
         notes.warn(
             f"the kernel is made for the median scale {scales.median:.3g}, and some place has "
@@ -187,6 +188,19 @@ def _warn_left_behind(structure: Structure, notes: Notes) -> None:
         notes.warn("category names and attributes of values are not carried over")
     if structure.transform is not None and (structure.gcps or structure.rpcs):
         notes.warn("ground control points and rational polynomials are not carried over")
+
+
+def _warn_of_the_warp(
+    structure: Structure, options: PlanOptions, spec: WarpSpec | None, notes: Notes
+) -> None:
+    if spec is not None and structure.dtype in ("int64", "uint64"):
+        notes.warn("GDAL warps 64-bit integers as floats: those beyond 2^53 are rounded")
+    for name, value in (
+        ("--resampling", options.resampling),
+        ("--coordinate-operation", options.coordinate_operation),
+    ):
+        if spec is None and value is not None:
+            notes.warn(f"{name} is not used, for pixels are copied where they are")
 
 
 def _warp(

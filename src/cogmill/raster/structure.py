@@ -34,11 +34,13 @@ from cogmill.raster.layout import (
     sort_pages,
 )
 
-__all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
+__all__ = ["EXACT_IN_FLOATS", "BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
+
+#: Whole numbers up to this one, and no further, are each a float of 64 bits.
+EXACT_IN_FLOATS: Final = 2**53
 
 _MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA_TAG: Final = 42113
-_EXACT_IN_FLOATS: Final = 2**53
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _NAMED_VALUES: Final = (b"<CategoryNames>", b"<GDALRasterAttributeTable")
 _NOT_KEPT: Final = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC")
@@ -212,11 +214,11 @@ def _check_nodata(name: str, meaning: dict[str, Any], text: str) -> None:
     values = [value for value in meaning["nodata"] if value is not None]
     with suppress(ValueError):  # None there, or a sidecar's, or no number.
         values.append(int(text))
-    wide = [value for value in values if abs(value) > _EXACT_IN_FLOATS]
+    wide = [value for value in values if abs(value) > EXACT_IN_FLOATS]
     if wide:
         raise Refused(
             f"{name} has the nodata value {text or wide[0]}, beyond what can be kept exactly",
-            f"choose one within {_EXACT_IN_FLOATS}: gdal_calc.py, then gdal_edit.py -a_nodata",
+            f"choose one within {EXACT_IN_FLOATS}: gdal_calc.py, then gdal_edit.py -a_nodata",
         )
 
 
