@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from tests.raster.whole_job import WholeJob, write_raster
 
-from cogmill.errors import SourceChanged
+from cogmill.errors import Refused, SourceChanged
 from cogmill.storage.local import LocalReader, LocalStore
 from cogmill.storage.location import Location
 
@@ -126,3 +126,13 @@ def test_a_source_that_is_replaced_after_it_was_asked_about_is_noticed(
     monkeypatch.setattr(LocalStore, "open", open_another)
     with pytest.raises(SourceChanged, match="changed while the job ran"):
         job.run_planned()
+
+
+def test_a_result_that_was_looked_at_is_still_ours(tmp_path: Path):
+    out = tmp_path / "out"
+    job = WholeJob(holes(tmp_path / "in.tif"), f"{out}/").run()
+    (out / "mosaic.vrt.aux.xml").write_text("<PAMDataset/>")
+    job.next().preflight()
+    (out / "foreign.tif.aux.xml").write_text("<PAMDataset/>")
+    with pytest.raises(Refused, match=r"foreign\.tif\.aux\.xml"):
+        job.next().preflight()

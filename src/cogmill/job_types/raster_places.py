@@ -20,6 +20,7 @@ from cogmill.storage.store import ObjectInfo
 if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog import Inputs
 
+NOTES = ".aux.xml"
 RECORD = "publishing.json"
 """Written in the area before the first commit into the destination: what publish will make."""
 
@@ -90,7 +91,7 @@ def check_destination(
     for found in _present(target, tools):
         if ours.get(str(found.location)) == found.size:
             older[str(found.location)] = found.version
-        elif not inputs.overwrite:
+        elif not (inputs.overwrite or _is_note_on(str(found.location), ours)):
             raise Refused(
                 f"the destination holds {found.location}, which this job did not write",
                 "name an empty place, or add --overwrite",
@@ -103,6 +104,11 @@ def _present(target: Location, tools: Tools) -> Iterable[ObjectInfo]:
         return tools.storage.list(target)
     info = tools.storage.info(target)
     return () if info is None else (info,)
+
+
+def _is_note_on(name: str, ours: dict[str, int]) -> bool:
+    """Whether QGIS or GDAL left statistics beside a file of ours: looking at it is no offence."""
+    return name.endswith(NOTES) and name.removesuffix(NOTES) in ours
 
 
 def _listed(target: Location, tools: Tools) -> dict[str, int]:
