@@ -12,6 +12,7 @@ import rasterio
 from tests.raster.whole_job import WholeJob, write_raster
 
 from cogmill.errors import Refused, SourceChanged
+from cogmill.job_types import raster_tasks
 from cogmill.storage.local import LocalReader, LocalStore
 from cogmill.storage.location import Location
 
@@ -136,3 +137,14 @@ def test_a_result_that_was_looked_at_is_still_ours(tmp_path: Path):
     (out / "foreign.tif.aux.xml").write_text("<PAMDataset/>")
     with pytest.raises(Refused, match=r"foreign\.tif\.aux\.xml"):
         job.next().preflight()
+
+
+def test_one_cog_is_the_same_however_few_of_its_tiles_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = holes(tmp_path / "in.tif")
+    WholeJob(source, f"{tmp_path}/all/one.tif").run()
+    monkeypatch.setattr(raster_tasks, "MOST_OPEN", 1)
+    WholeJob(source, f"{tmp_path}/few/one.tif").run()
+    made = [(tmp_path / folder / "one.tif").read_bytes() for folder in ("all", "few")]
+    assert made[0] == made[1]

@@ -48,6 +48,8 @@ WIDEN_PIXELS = 64
 """How much wider a source window is read when GDAL asked beyond it; counted, never silent."""
 WIDEN_TIMES = 4
 """For one row of blocks: a tile of many may meet such places often."""
+MOST_OPEN = 256
+"""Tiles of one row that are open at once: a process may have 1024 files, and rows can be longer."""
 _CHUNK = 8 << 20
 
 
@@ -119,6 +121,8 @@ def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[Mosaic
                 # A row of tiles at a time: what lies above is read no more.
                 for gone in [other for other in opened if other[0] != place[0]]:
                     opened.pop(gone).close()
+                if len(opened) >= MOST_OPEN:
+                    opened.pop(next(iter(opened))).close()
                 opened[place] = files.enter_context(tools.storage.open(staged.final))
             return opened[place].read_ranges([(offset, length)])[0]
 
