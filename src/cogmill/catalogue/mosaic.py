@@ -85,6 +85,8 @@ class MosaicBand(BaseModel):
         ``value = pixel * scale + offset``; not written when they change nothing.
     unit, description : str
         As in the tiles; empty for none.
+    tags : mapping of str to str
+        Of the band.
     """
 
     model_config = _FROZEN
@@ -96,6 +98,7 @@ class MosaicBand(BaseModel):
     offset: float = 0.0
     unit: str = ""
     description: str = ""
+    tags: Mapping[str, str] = Field(default_factory=dict)
 
     @field_validator("dtype")
     @classmethod
@@ -254,6 +257,7 @@ def _band_element(parent: ET.Element, dtype: str, block: int, number: int = 0) -
 
 
 def _describe(element: ET.Element, band: MosaicBand) -> None:
+    _metadata(element, band.tags)
     _child(element, "Description", band.description)
     if band.nodata is not None:
         _child(element, "NoDataValue", _number(band.nodata))
@@ -295,13 +299,13 @@ def _sources(element: ET.Element, mosaic: Mosaic, band: str, dtype: str) -> None
         ET.SubElement(source, "DstRect", xOff=col, yOff=row, xSize=width, ySize=height)
 
 
-def _metadata(root: ET.Element, tags: Mapping[str, str]) -> None:
+def _metadata(parent: ET.Element, tags: Mapping[str, str]) -> None:
     # The tiles keep every tag; here one that XML cannot write would make the index unreadable.
     writable = {
         key: value for key, value in sorted(tags.items()) if not _NOT_XML.search(key + value)
     }
     if writable:
-        element = ET.SubElement(root, "Metadata")
+        element = ET.SubElement(parent, "Metadata")
         for key, value in writable.items():
             _child(element, "MDI", value, key=key)
 

@@ -39,6 +39,7 @@ from cogmill.raster.grid import Window
 from cogmill.raster.one_cog import one_cog
 from cogmill.raster.outline import outline
 from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.tiff_tags import wanted_items
 from cogmill.raster.verify import verify_header, verify_upper
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, Tally
@@ -205,6 +206,7 @@ def _indexes(
             offset=image.offsets[band] if image.offsets else 0.0,
             unit=(image.units[band] or "") if image.units else "",
             description=(image.descriptions[band] or "") if image.descriptions else "",
+            tags=wanted_items(image.band_tags[band]) if image.band_tags else {},
         )
         for band in range(image.bands)
     )
@@ -218,7 +220,7 @@ def _indexes(
         overview_factors=tuple(2**level for level in range(1, TILE_OVERVIEWS + 1)),
         has_mask=image.has_mask,
         palette=image.palette,
-        tags={**image.tags, "AREA_OR_POINT": image.area_or_point},
+        tags={**wanted_items(image.tags), "AREA_OR_POINT": image.area_or_point},
     )
     staged = [stage(VRT_NAME, vrt(index))]
     if plan.target_grid.crs:
