@@ -148,3 +148,22 @@ def test_one_cog_is_the_same_however_few_of_its_tiles_may_be_open(
     WholeJob(source, f"{tmp_path}/few/one.tif").run()
     made = [(tmp_path / folder / "one.tif").read_bytes() for folder in ("all", "few")]
     assert made[0] == made[1]
+
+
+def test_the_mosaic_says_of_itself_what_its_tiles_say(tmp_path: Path):
+    source = holes(tmp_path / "in.tif")
+    with rasterio.open(source, "r+") as file:
+        file.update_tags(scene="7", TIFFTAG_DATETIME="2020:01:01 00:00:00")
+        file.update_tags(1, channel="red", STATISTICS_MEAN="3")
+    main = Path(WholeJob(source, f"{tmp_path}/out/").run().outputs.main)
+    for path in (main, main.with_name("in_r0000_c0000.tif")):
+        with rasterio.open(path) as file:
+            assert file.tags() == {"scene": "7", "AREA_OR_POINT": "Area"}
+            assert file.tags(1) == {"channel": "red"}
+
+
+def test_colours_that_are_multiplied_by_alpha_are_warned_about(tmp_path: Path):
+    pixels = np.repeat(ramp(), 4, axis=0)
+    source = write_raster(tmp_path / "in.tif", pixels, photometric="RGB", alpha="PREMULTIPLIED")
+    found = WholeJob(source, f"{tmp_path}/out/").preflight()
+    assert "multiplied by the alpha band" in json.dumps(found.prepared)

@@ -184,6 +184,8 @@ def _image(structure: Structure, options: PlanOptions, grid: Grid, validity: Val
 def _warn_left_behind(structure: Structure, notes: Notes) -> None:
     if structure.tag_domains:
         notes.warn(f"metadata of {', '.join(structure.tag_domains)} is not carried over")
+    if structure.premultiplied:
+        notes.warn("colours are multiplied by the alpha band, and the output will not say so")
     if structure.categories:
         notes.warn("category names and attributes of values are not carried over")
     if structure.transform is not None and (structure.gcps or structure.rpcs):

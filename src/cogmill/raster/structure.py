@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import rasterio
 import rasterio.shutil
+import tifffile
 from pydantic import BaseModel, ConfigDict
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -75,6 +76,8 @@ class Structure(BaseModel):
         One a band.
     alpha_band : int or None
         Counted from 1.
+    premultiplied : bool
+        True where colours are multiplied by it already.
     color_interpretation : tuple of str
         One a band, by rasterio's names.
     palette : tuple of (int, int, int, int) or None
@@ -122,6 +125,7 @@ class Structure(BaseModel):
     transform: GeoTransform | None
     nodata: tuple[float | None, ...]
     alpha_band: int | None
+    premultiplied: bool = False
     color_interpretation: tuple[str, ...]
     palette: tuple[tuple[int, int, int, int], ...] | None
     scales: tuple[float, ...]
@@ -255,6 +259,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
                 _check_mask(mask, image, data.name)
             leave_tables_out(file, tiff)
             nodata = page(tiff, ifd).tags.valueof(_NODATA_TAG, "")
+            associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page(tiff, ifd).extrasamples
             little, big = tiff.byteorder == "<", tiff.is_bigtiff
     except DAMAGE as error:
         raise _damaged(data.name, error) from error
@@ -269,6 +274,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
         "bigtiff": big,
         "overviews": pages.overviews,
         "sparse_blocks": int(image.blocks.sparse.sum()),
+        "premultiplied": associated,
         "nodata_text": str(nodata).strip(),
         "header": file.record(),
     }
