@@ -134,7 +134,7 @@ class WholeJob:
             "options": self.options,
             **changes,
         }
-        previous = Previous(job_id=self.id, outputs=self.outputs.model_dump(mode="json"))
+        previous = Previous(outputs=self.outputs.model_dump(mode="json"))
         return WholeJob(generation=self.generation + 1, previous=previous, **given)
 
     def of(self, stage: str) -> Iterator[StageResult]:

@@ -478,3 +478,23 @@ def test_events_are_read_in_order_and_never_below_a_running_transaction(
         assert [event.job_id for event in seen] == ["a1", "a1"]
     after = state.events.page((seen[-1].xid, seen[-1].id))
     assert [event.job_id for event in after] == ["x", "b1", "b1"]
+
+
+def test_what_a_lineage_left_names_every_generation_that_is_owed_a_clean_up(
+    state: StateManager,
+) -> None:
+    assert state.jobs.previous("a") is None
+    for generation in (1, 2):
+        job = state.jobs.submit(new_job("a", generation))
+        assert job is not None
+        state.jobs.dismiss(job.id)
+    previous = state.jobs.previous("a")
+    assert previous is not None
+    assert (previous.unclean, previous.outputs) == (("a2", "a1"), None)
+    worker = join(state)
+    claimed = state.cleanups.claim(worker)
+    assert claimed is not None
+    state.cleanups.settle(worker, claimed, None, 0)
+    previous = state.jobs.previous("a")
+    assert previous is not None
+    assert len(previous.unclean) == 1

@@ -204,9 +204,9 @@ class EarlierResults(Protocol):
 
 
 class Previous(Value):
-    """What a lineage left: its newest generation, and the outputs of the last successful one."""
+    """What a lineage left: generations still owed a clean-up, and what the last success made."""
 
-    job_id: str
+    unclean: tuple[str, ...] = ()
     outputs: JsonValue = None
 
 

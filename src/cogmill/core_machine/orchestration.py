@@ -27,7 +27,6 @@ from cogmill.core_machine.contracts import (
     JobTypes,
     JobView,
     Preflight,
-    Previous,
     Released,
     Retry,
     StageResult,
@@ -133,9 +132,7 @@ class JobProcessor:
         request = frames.Preflight(
             job_type=job_type.id,
             inputs=inputs.model_dump(mode="json"),
-            previous=None
-            if newest is None
-            else Previous(job_id=newest.id, outputs=self._state.jobs.last_outputs(newest.lineage)),
+            previous=None if newest is None else self._state.jobs.previous(newest.lineage),
         )
         try:
             answer = child.preflight(request, PREFLIGHT_SECONDS)

@@ -130,6 +130,7 @@ def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[str
     if previous.outputs is not None:
         files = Outputs.model_validate(previous.outputs).files
         ours = {file.location: file.size for file in files}
-    for staged in read_record(beside(target, previous.job_id), tools):
-        ours[str(staged.final)] = staged.size
+    for job_id in previous.unclean:
+        for staged in read_record(beside(target, job_id), tools):
+            ours[str(staged.final)] = staged.size
     return ours

@@ -14,6 +14,7 @@ from cogmill.core_machine.contracts import (
     Job,
     JobStatus,
     Preflight,
+    Previous,
     Stage,
     StageResult,
     Value,
@@ -225,12 +226,17 @@ class Jobs:
                 execute(conn, "close_stage", job_id=job_id, position=at["position"])
                 record_event(conn, job_id, "stage closed", stage=at["name"])
 
-    def last_outputs(self, lineage: str) -> JsonValue:
-        """Return the outputs of the newest successful generation of a lineage, None without one."""
+    def previous(self, lineage: str) -> Previous | None:
+        """Return what ended generations of a lineage left, None where there is none."""
         with self._database.transaction() as conn:
-            row = fetch_one(conn, "last_outputs", lineage=lineage)
-        outputs: JsonValue = row["outputs"] if row else None
-        return outputs
+            rows = fetch(conn, "ended_generations", lineage=lineage)
+        if not rows:
+            return None
+        made: list[JsonValue] = [row["outputs"] for row in rows if row["status"] == "successful"]
+        return Previous(
+            unclean=tuple(row["id"] for row in rows if row["owed"]),
+            outputs=made[0] if made else None,
+        )
 
     def unadvanced(self) -> list[str]:
         """Find live jobs that an advance would move."""

@@ -1,4 +1,0 @@
-SELECT outputs FROM cogmill.job
-WHERE lineage = %(lineage)s AND status = 'successful'
-ORDER BY generation DESC
-LIMIT 1
