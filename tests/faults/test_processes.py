@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.faults.conftest import Site, alive, children_of, until
 
-from cogmill.core_machine import orchestration
+from cogmill.core_machine import preflighting
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.errors import DatabaseUnavailable, Refused
@@ -199,7 +199,7 @@ def test_a_refusal_records_nothing(site: Site) -> None:
 def test_a_preflight_that_ends_badly_refuses_the_job(
     site: Site, fault: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orchestration, "PREFLIGHT_SECONDS", 0.5)
+    monkeypatch.setattr(preflighting, "PREFLIGHT_SECONDS", 0.5)
     before = set(children_of(os.getpid()))
     with pytest.raises(Refused, match=why):
         site.machine.job_processor().submit("naughty", site.inputs("naughty", fault=fault))

@@ -20,9 +20,7 @@ from cogmill.cli.options import (
 )
 from cogmill.cli.report import plan_lines, plan_summary
 from cogmill.core_machine import frames
-from cogmill.core_machine.children import ChildDied
-from cogmill.core_machine.orchestration import PREFLIGHT_SECONDS
-from cogmill.errors import PermanentError, Refused
+from cogmill.core_machine.preflighting import preflight
 from cogmill.job_types.raster_request import raster_inputs
 from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
 from cogmill.settings import Settings
@@ -69,23 +67,10 @@ def _prepare(settings: Settings, inputs: Inputs) -> JsonValue:
     child = runtime.spawn(settings)
     try:
         request = frames.Preflight(job_type=RasterToCog.id, inputs=inputs.model_dump(mode="json"))
-        answer = child.preflight(request, PREFLIGHT_SECONDS)
-    except ChildDied as death:
-        raise Refused(
-            f"looking at the input ended badly: {death}",
-            "the file may be damaged, or its storage too slow",
-        ) from None
+        found, _ = preflight(child, request)
+        return found.prepared
     finally:
         child.close()
-    match answer:
-        case frames.Returned(value={"preflight": {"prepared": prepared}}):
-            return prepared
-        case frames.Raised(failure=failure, refused=True):
-            raise Refused(failure.message, failure.remedy)
-        case frames.Raised(failure=failure):
-            raise PermanentError(failure.message, failure.remedy)
-        case _:
-            raise PermanentError("preflight gave no answer")
 
 
 def _draw(prepared: JsonValue, path: Path) -> None:

@@ -35,16 +35,15 @@ from cogmill.core_machine.contracts import (
     TaskOutcome,
 )
 from cogmill.core_machine.identity import job_id
+from cogmill.core_machine.preflighting import preflight
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.jobs import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import CogmillError, PermanentError, Refused, TransientError
-from cogmill.telemetry import event
+from cogmill.errors import CogmillError, TransientError
 
 log = logging.getLogger(__name__)
 
-PREFLIGHT_SECONDS = 120.0
 SUBMIT_LOOKS = 10
 MAX_BACKOFF_SECONDS = 600.0
 
@@ -103,11 +102,15 @@ class JobProcessor:
                     self._supersede(newest)
                     continue
                 child = child or self._spawn()
-                found, intact = self._preflight(child, job_type, inputs, newest)
+                request = frames.Preflight(
+                    job_type=job_type.id,
+                    inputs=inputs.model_dump(mode="json"),
+                    previous=None if newest is None else self._state.jobs.previous(lineage),
+                )
+                found, intact = preflight(child, request)
                 engine = child.engines[type_id]
                 if newest is not None and intact and not force and _same(newest, found, engine):
                     return Submitted(job=newest, created=False)
-                event("planned", **found.event)
                 job = self._record(job_type, inputs, found, engine, newest, priority)
                 if job is not None:
                     wakeups.flush(self._state, self._publisher)
@@ -121,36 +124,6 @@ class JobProcessor:
         """End a job that nobody here can work on any more: its engine is gone."""
         log.warning("job %s is superseded: no live worker offers its engine", job.id[:12])
         self._state.jobs.dismiss(job.id)
-
-    def _preflight(
-        self,
-        child: ChildProcess,
-        job_type: JobType[Any, Any],
-        inputs: BaseModel,
-        newest: Job | None,
-    ) -> tuple[Preflight, bool]:
-        request = frames.Preflight(
-            job_type=job_type.id,
-            inputs=inputs.model_dump(mode="json"),
-            previous=None if newest is None else self._state.jobs.previous(newest.lineage),
-        )
-        try:
-            answer = child.preflight(request, PREFLIGHT_SECONDS)
-        except ChildDied as death:
-            raise Refused(
-                f"looking at the input ended badly: {death}",
-                "the file may be damaged, or its storage too slow",
-            ) from None
-        match answer:
-            case frames.Returned(value={"preflight": found, "intact": intact}):
-                return Preflight.model_validate(found), bool(intact)
-            case frames.Raised(failure=failure, refused=True):
-                raise Refused(failure.message, failure.remedy)
-            case frames.Raised(failure=failure, detail=detail):
-                log.debug("preflight failed: %s", detail)
-                raise PermanentError(failure.message, failure.remedy)
-            case _:
-                raise PermanentError("preflight gave no answer")
 
     def _record(
         self,
