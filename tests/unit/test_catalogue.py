@@ -15,12 +15,9 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 
 from cogmill.catalogue.manifest import (
-    Comparison,
-    FoundFile,
     Manifest,
     ManifestFile,
     ResultGrid,
-    compare,
     parse_manifest,
 )
 from cogmill.catalogue.mosaic import (
@@ -124,30 +121,6 @@ class TestManifest:
         with pytest.raises(Refused) as caught:
             parse_manifest(data)
         assert "newer cogmill" in caught.value.remedy
-
-    def test_a_destination_is_compared_with_its_manifest(self):
-        found = {
-            "a.tif": FoundFile(10, checksum("a")),
-            "cogmill.json": FoundFile(99),
-            "note.txt": FoundFile(1),
-        }
-        assert compare(manifest(), found) == Comparison(
-            missing=("b.tif",), changed=(), foreign=("note.txt",)
-        )
-
-    @pytest.mark.parametrize(
-        ("found", "intact"),
-        [
-            (FoundFile(20), True),
-            (FoundFile(20, checksum("b")), True),
-            (FoundFile(21), False),
-            (FoundFile(20, checksum("c")), False),
-        ],
-    )
-    def test_a_file_of_another_size_or_checksum_has_changed(self, found, intact):
-        result = compare(manifest(), {"a.tif": FoundFile(10), "b.tif": found})
-        assert result.intact is intact
-        assert result.changed == (() if intact else ("b.tif",))
 
 
 class Written:

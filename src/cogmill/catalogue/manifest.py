@@ -7,8 +7,7 @@ same job gives the same manifest on every machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -129,43 +128,6 @@ class Manifest(BaseModel):
         data = self.model_dump(mode="json")
         return (json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all files."""
-        return frozenset(each.name for each in self.files)
-
-
-class FoundFile(NamedTuple):
-    """What lies at a name now; ``sha256`` is ``None`` where nobody read the bytes."""
-
-    size: int
-    sha256: str | None = None
-
-
-class Comparison(BaseModel):
-    """How what lies at a destination differs from its manifest; each tuple of names is sorted.
-
-    Parameters
-    ----------
-    missing : tuple of str
-        Listed, and not there.
-    changed : tuple of str
-        There, with another size or checksum.
-    foreign : tuple of str
-        There, and not listed.
-    """
-
-    model_config = _FROZEN
-
-    missing: tuple[str, ...]
-    changed: tuple[str, ...]
-    foreign: tuple[str, ...]
-
-    @property
-    def intact(self) -> bool:
-        """Whether every listed file is there as it was written; foreign ones do not matter."""
-        return not self.missing and not self.changed
-
 
 def parse_manifest(data: bytes) -> Manifest:
     """Understand the bytes of a manifest.
@@ -191,22 +153,6 @@ def parse_manifest(data: bytes) -> Manifest:
         ) from None
 
 
-def compare(manifest: Manifest, found: Mapping[str, FoundFile]) -> Comparison:
-    """Compare what a listing found, by relative name, with a manifest.
-
-    The manifest itself, when the listing has it, is not foreign.
-    """
-    listed = {each.name: each for each in manifest.files}
-    present = set(found)
-    return Comparison(
-        missing=tuple(sorted(set(listed) - present)),
-        changed=tuple(
-            name for name in sorted(set(listed) & present) if _differs(listed[name], found[name])
-        ),
-        foreign=tuple(sorted(present - set(listed) - {MANIFEST_NAME})),
-    )
-
-
 def relative_name(name: str) -> str:
     """Return a name that stays below the folder of the file that mentions it.
 
@@ -218,7 +164,3 @@ def relative_name(name: str) -> str:
     if any(part in ("", ".", "..") for part in name.split("/")):
         raise ValueError(f"not a plain relative name: {name!r}")
     return name
-
-
-def _differs(wanted: ManifestFile, found: FoundFile) -> bool:
-    return found.size != wanted.size or found.sha256 not in (None, wanted.sha256)

@@ -160,6 +160,9 @@ def opened_as_planned(
             mask = files.enter_context(tools.storage.open(_mask_of(source)))
             _demand_planned(mask.info, str(_mask_of(source)), prepared)
         yield data, mask
+        # A file that was written in place while it was read shows only now.
+        for location in prepared.contributing:
+            _demand_planned(tools.storage.info(Location.parse(location)), location, prepared)
 
 
 def _demand_planned(info: ObjectInfo | None, name: str, prepared: Prepared) -> None:

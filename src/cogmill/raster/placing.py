@@ -24,7 +24,7 @@ _PIXELS: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 #: Grids whose corners differ by less than this part of a pixel are the same grid.
 _SAME_CORNER: Final = 1e-6
 #: More output tiles than this are a slip of the hand, not a plan.
-MOST_TILES: Final = 1_000_000
+MOST_TILES: Final = 50_000
 _LARGEST_SIDE: Final = 2**31 - 1
 
 

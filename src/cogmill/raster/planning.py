@@ -184,6 +184,11 @@ def _image(structure: Structure, options: PlanOptions, grid: Grid, validity: Val
 def _warn_left_behind(structure: Structure, notes: Notes) -> None:
     if structure.tag_domains:
         notes.warn(f"metadata of {', '.join(structure.tag_domains)} is not carried over")
+    if structure.image.subsampled:
+        notes.warn(
+            "the JPEG's subsampled colours are made whole by libjpeg-turbo; "
+            "other decoders differ by a few levels"
+        )
     if structure.premultiplied:
         notes.warn("colours are multiplied by the alpha band, and the output will not say so")
     if structure.categories:
