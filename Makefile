@@ -30,6 +30,7 @@ test: setup ## Set up, then run every check and test (EXTERNAL=1: also those tha
 .PHONY: lint
 lint:
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports --no-cache
 	$(PY) -m mypy
 

@@ -131,9 +131,7 @@ class Totals(StageType[Any]):
         squares: JsonValue = [
             row.result["square"] for row in earlier.of("squares") if isinstance(row.result, dict)
         ]
-        task = PlannedTask(
-            key="total", params={"number": 0}, requires=Requirements(memory=1 << 20)
-        )
+        task = PlannedTask(key="total", params={"number": 0}, requires=Requirements(memory=1 << 20))
         return StagePlan(shared=squares, tasks=(task,))
 
 

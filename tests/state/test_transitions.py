@@ -265,8 +265,7 @@ def test_a_dismiss_takes_the_tasks_that_a_plan_is_just_inserting(
 def test_concurrent_submits_of_one_lineage_make_one_job(state: StateManager) -> None:
     made: list[Job | None] = []
     threads = [
-        threading.Thread(target=lambda: made.append(state.jobs.submit(new_job())))
-        for _ in range(8)
+        threading.Thread(target=lambda: made.append(state.jobs.submit(new_job()))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -317,9 +316,7 @@ def test_a_claim_whose_reply_was_lost_is_given_back(state: StateManager) -> None
     assert claim(state, worker).task.attempt == lost.task.attempt + 1
 
 
-def test_a_silent_worker_is_dead_only_at_the_second_look(
-    state: StateManager, clock: Clock
-) -> None:
+def test_a_silent_worker_is_dead_only_at_the_second_look(state: StateManager, clock: Clock) -> None:
     submit(state)
     dead, heir = join(state), join(state)
     attempt = claim(state, dead)
@@ -351,9 +348,7 @@ def test_a_beat_between_the_looks_takes_the_suspicion_back(
     assert reconciler.step() == []
 
 
-def test_a_task_whose_workers_keep_dying_fails_its_job(
-    state: StateManager, clock: Clock
-) -> None:
+def test_a_task_whose_workers_keep_dying_fails_its_job(state: StateManager, clock: Clock) -> None:
     job = submit(state)
     reconciler = SystemReconciler(state, Heard())
     for _ in range(3):

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cogmill.errors import CogmillError
+
 _PIPED_WIDTH = 200
 """Columns of a table that nobody sees on a terminal."""
 
@@ -77,16 +79,31 @@ class Output:
         """Print the one JSON object, when it was asked for."""
         if self.as_json:
             # ASCII: it survives any locale, and a line is an object.
-            write_line(sys.stdout, json.dumps(document, default=str))
+            reason = write_line(sys.stdout, json.dumps(document, default=str))
+            if reason is not None:
+                raise CogmillError(
+                    f"the result cannot be written to standard output ({reason})",
+                    "send it to a disk with room; what was done is recorded, see `cogmill jobs`",
+                )
 
 
-def write_line(stream: TextIO, text: str) -> None:
-    """Write one line and flush it; a reader that has gone away is not told any more."""
+def write_line(stream: TextIO, text: str) -> str | None:
+    """Write one line and flush it; a reader that has gone away is not told any more.
+
+    Returns
+    -------
+    str or None
+        Why the line could not be written, such as for a full disk. It never stops a job.
+    """
     try:
         stream.write(_encodable(text, stream) + "\n")
         stream.flush()
     except BrokenPipeError:
         abandon(stream)
+    except OSError as error:
+        abandon(stream)
+        return os.strerror(error.errno or 0)
+    return None
 
 
 def abandon(stream: TextIO) -> None:
@@ -94,6 +111,21 @@ def abandon(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def open_closed() -> None:
+    """Let the standard streams that the caller has closed (``>&-``) lead nowhere.
+
+    Otherwise the next file or socket gets their number, and what is said goes into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, so this one, for those below it are open by now.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))
 
 
 def _encodable(text: str, stream: TextIO) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from cogmill import __version__
-from cogmill.cli.console import Output, abandon, write_line
+from cogmill.cli.console import Output, abandon, open_closed, write_line
 from cogmill.cli.doctor import doctor, migrate
 from cogmill.cli.inspect import inspect
 from cogmill.cli.jobs import dismiss, jobs, show
@@ -40,11 +40,12 @@ for _command in (run, inspect, submit, jobs, show, dismiss, worker, reconcile, m
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
+    open_closed()
     code = call(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             abandon(stream)
     sys.exit(code)
 
