@@ -77,11 +77,11 @@ def test_json_carries_the_result_the_figures_and_the_plan(
     assert warped <= set(plan["warp"])
     assert plan["memory"]["total"] == sum(plan["memory"]["parts"].values())
     for way in ("direct", "two-stage", "naive"):
-        assert {"tasks", "requests", "bytes_fetched", "blocks_decoded"} <= set(plan["cost"][way])
+        assert {"tasks", "requests", "bytes", "decodes"} <= set(plan["cost"][way])
     counted = plan["cost"]["counted"]
     assert counted["strategy"] == plan["strategy"]
     predicted = plan["cost"][plan["strategy"]]
-    assert counted["bytes_fetched"] == predicted["bytes_fetched"]
+    assert counted["bytes"] == predicted["bytes"]
     assert any(command.startswith("gdalwarp") for command in plan["gdalwarp"])
 
 

@@ -103,7 +103,7 @@ def test_the_same_command_a_second_time_reads_no_source_bytes_beyond_inspection(
     forced = _bytes_read(source, lambda: job.run("--force"))
     size = source.stat().st_size
     figure.measured(f"{again} bytes; inspection {inspected}, --force {forced} of {size}", inspected)
-    assert first["counted"]["bytes_fetched"] > size / 2
+    assert first["counted"]["bytes"] > size / 2
     # What is counted would show a run that reads: the forced one read all of it.
     assert forced >= size * 0.9
     assert again <= inspected < size / 4

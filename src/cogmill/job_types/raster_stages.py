@@ -35,8 +35,8 @@ class Counted(_Value):
     """What one task fetched and decoded, counted where it happened."""
 
     requests: int = 0
-    bytes_fetched: int = 0
-    blocks_decoded: int = 0
+    bytes: int = 0
+    decodes: int = 0
     widened: int = 0
 
     def __add__(self, other: Counted) -> Counted:

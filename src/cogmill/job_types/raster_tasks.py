@@ -266,8 +266,8 @@ def rows_of(shared: JsonValue, name: str) -> list[JsonValue]:
 def _counted(counts: ReadCounts, widened: int = 0) -> Counted:
     return Counted(
         requests=counts.requests,
-        bytes_fetched=counts.bytes_fetched,
-        blocks_decoded=counts.blocks_decoded,
+        bytes=counts.bytes_fetched,
+        decodes=counts.blocks_decoded,
         widened=widened,
     )
 

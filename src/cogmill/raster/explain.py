@@ -100,9 +100,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "parts": dict(plan.memory.parts),
             "pieces": None if plan.piece_memory is None else dict(plan.piece_memory.parts),
         },
-        "cost": {
-            way: cost.model_dump(mode="json") for way, cost in zip(_WAYS, _costs(plan), strict=True)
-        },
+        "cost": {way: _cost_data(cost) for way, cost in zip(_WAYS, _costs(plan), strict=True)},
         "gdalwarp": list(plan.gdalwarp),
         "warnings": list(plan.warnings),
     }
@@ -166,6 +164,18 @@ def _warp(plan: RasterPlan) -> dict[str, Any] | None:
         "coordinate_operation": plan.warp.coordinate_operation,
         "operation": None if operation is None else operation.model_dump(mode="json"),
         "scales": None if scales is None else scales.model_dump(mode="json"),
+    }
+
+
+def _cost_data(cost: Cost) -> dict[str, Any]:
+    """Return a cost under the names of what was counted: bytes are fetched, decodes are blocks."""
+    data = cost.model_dump(mode="json")
+    return {
+        "tasks": data.pop("tasks"),
+        "requests": data.pop("requests"),
+        "bytes": data.pop("bytes_fetched"),
+        "decodes": data.pop("blocks_decoded"),
+        **data,
     }
 
 
