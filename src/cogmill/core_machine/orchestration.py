@@ -40,12 +40,14 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.jobs import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import CogmillError, TransientError
+from cogmill.errors import CogmillError, Refused, TransientError
 
 log = logging.getLogger(__name__)
 
 SUBMIT_LOOKS = 10
 MAX_BACKOFF_SECONDS = 600.0
+MOST_PRIORITY = 2**15 - 1
+"""The database keeps it in two bytes."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,14 @@ class JobProcessor:
         Raises
         ------
         Refused
-            Preflight refused the input, or another live job owns the destination.
+            Preflight refused the input, another live job owns the destination, or a priority that
+            the database has no room for.
         """
+        if abs(priority) > MOST_PRIORITY:
+            raise Refused(
+                f"priority {priority} is out of range",
+                f"use one from -{MOST_PRIORITY} to {MOST_PRIORITY}",
+            )
         job_type = self._types.get(type_id)
         lineage = job_type.lineage(inputs)
         child: ChildProcess | None = None
