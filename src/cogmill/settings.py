@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,8 +110,10 @@ class Settings(BaseSettings):
     """What is in force: environment (``COGMILL_*``) over ``cogmill.toml`` over defaults."""
 
     model_config = SettingsConfigDict(
-        env_prefix="COGMILL_", env_nested_delimiter="__", frozen=True, extra="forbid"
-    )
+        # A variable that is set to nothing is not set: an empty home would be the current folder.
+        env_prefix="COGMILL_", env_ignore_empty=True, env_nested_delimiter="__", frozen=True,
+        extra="forbid",
+    )  # fmt: skip
 
     home: Path = Field(default_factory=_default_home)
     """Where the embedded database and its lease live."""
@@ -163,6 +166,11 @@ class Settings(BaseSettings):
             raise Refused(
                 f"the setting COGMILL_{where} is wrong: {what}",
                 f"correct it in the environment, in {CONFIG_FILE} or on the command line",
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise Refused(
+                f"{Path(CONFIG_FILE).absolute()} cannot be read: {error}",
+                "correct it as TOML, or move it away",
             ) from None
 
     def for_child(self) -> dict[str, JsonValue]:
