@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import JsonValue
+from tifffile import imwrite
 
 from cogmill.cli import console
 from cogmill.cli.console import Output, size_text, time_text
@@ -21,7 +23,9 @@ from cogmill.cli.main import call
 from cogmill.cli.options import key_value, plan_fields, resolution
 from cogmill.cli.progress import Meter, watching
 from cogmill.core_machine.contracts import Job, JobStatus, Stage
+from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.running import Look
+from cogmill.errors import Refused
 from cogmill.job_types.raster_request import raster_inputs
 from cogmill.job_types.raster_to_cog import RasterToCog
 from cogmill.raster.memory import budget_text
@@ -164,6 +168,31 @@ def test_the_memory_of_the_machine_is_the_most_that_is_offered() -> None:
     assert 0 < Settings.load().memory < machine_memory()
 
 
+@pytest.mark.parametrize("content", [b"workers = = 1\n", b"\xff\xfe"], ids=["no TOML", "no text"])
+def test_a_configuration_file_that_cannot_be_read_is_refused_by_name(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cogmill.toml").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match=f"{tmp_path}/cogmill.toml cannot be read"):
+        Settings.load()
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COGMILL_HOME", raising=False)
+    unset = Settings.load()
+    monkeypatch.setenv("COGMILL_HOME", "")
+    monkeypatch.setenv("COGMILL_DATABASE_URL", "")
+    assert Settings.load() == unset
+
+
+@pytest.mark.parametrize("priority", [-(2**15), 2**15])
+def test_a_priority_that_the_database_has_no_room_for_is_refused(priority: int) -> None:
+    nothing: Any = None
+    with pytest.raises(Refused, match="from -32767 to 32767"):
+        JobProcessor(nothing, nothing, nothing, nothing).submit("any", nothing, priority=priority)
+
+
 def test_a_secret_is_shown_as_stars() -> None:
     settings = Settings.load(database_url="postgresql://me:hush@db/cogmill")
     assert "hush" not in json.dumps(settings_document(settings), default=str)
@@ -260,6 +289,32 @@ def test_a_reader_that_goes_away_stops_nothing() -> None:
         os.close(reading)
         console.write_line(stream, "one")
         console.write_line(stream, "two")
+
+
+def test_a_full_disk_under_standard_error_stops_nothing() -> None:
+    with open("/dev/full", "w") as stream:
+        assert console.write_line(stream, "one") is not None
+        assert console.write_line(stream, "two") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirected", "code"),
+    [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 1)],
+)
+def test_streams_that_are_closed_or_full_cause_no_traceback(
+    redirected: str, code: int, tmp_path: Path
+) -> None:
+    # A person is told on standard error, a program on standard output; only the latter is a result.
+    imwrite(tmp_path / "a.tif", np.zeros((32, 32), np.uint8))
+    command = [sys.executable, "-m", "cogmill.cli.main", "inspect", "--json", f"{tmp_path}/a.tif"]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirected}', "sh", *command], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert ("No space left" in done.stderr) == (code == 1)
 
 
 @pytest.mark.slow

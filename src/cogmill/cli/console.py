@@ -125,7 +125,7 @@ def open_closed() -> None:
             # The lowest free number, so this one, for those below it are open by now.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+"))
 
 
 def _encodable(text: str, stream: TextIO) -> str:
