@@ -99,6 +99,11 @@ REFUSALS = {
         destination="taken.tif",
         before=lambda folder: (folder / "taken.tif").write_text("not yours"),
     ),
+    "a mask that readers would take for the one COG's": Refusal(
+        ("one.tif.msk", "move it away"),
+        destination="one.tif",
+        before=lambda folder: (folder / "one.tif.msk").write_text("left behind"),
+    ),
     "source inside the destination": Refusal(("source.tif", "somewhere else"), destination="."),
     "source equal to the destination": Refusal(
         ("source.tif", "somewhere else"), destination="source.tif"

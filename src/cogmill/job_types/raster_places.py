@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog import Inputs
 
 NOTES = ".aux.xml"
+COMPANIONS = (".msk", ".ovr")
 RECORD = "publishing.json"
 """Written in the area before the first commit into the destination: what publish will make."""
 
@@ -84,6 +85,7 @@ def check_destination(
             "write somewhere else",
         )
     storage.check_writable(target)
+    _refuse_companions(target, tools)
     ours = _ours(target, previous, tools)
     if inputs.overwrite:
         ours = _listed(target, tools) | ours
@@ -97,6 +99,16 @@ def check_destination(
                 "name an empty place, or add --overwrite",
             )
     return older
+
+
+def _refuse_companions(target: Location, tools: Tools) -> None:
+    """Refuse files beside one COG that GDAL would read as its mask or its overviews."""
+    for suffix in () if target.is_collection else COMPANIONS:
+        companion = target.parent.join(target.name + suffix)
+        if tools.storage.info(companion) is not None:
+            raise Refused(
+                f"{companion} would be read as part of {target}", "move it away, or remove it"
+            )
 
 
 def _present(target: Location, tools: Tools) -> Iterable[ObjectInfo]:
