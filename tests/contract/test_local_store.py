@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -232,6 +234,24 @@ def test_a_pipe_is_refused_instead_of_waited_for(store, root, tmp_path):
     os.mkfifo(tmp_path / "pipe.tif")
     with pytest.raises(Refused, match="no regular file"):
         store.open(root.join("pipe.tif"))
+
+
+def test_a_socket_is_refused_and_not_tried_again(store, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # A socket's path is short.
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.tif")
+        with pytest.raises(Refused, match="No such device"):
+            store.open(root.join("socket.tif"))
+
+
+def test_a_file_larger_than_the_user_may_write_is_refused_and_not_tried_again(store, root):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(Refused, match="File too large"):
+            store.stage(root.join("out/a.tif"), [bytes(2000)], staging_area(root.join("out/"), "a"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".tif", "folder"])

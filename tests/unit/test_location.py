@@ -67,6 +67,15 @@ def test_a_text_that_names_no_place_is_refused_with_a_remedy(typed):
     assert caught.value.remedy
 
 
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(Refused, match="current folder"):
+        Location.parse("a.tif")
+    assert str(Location.parse("/a.tif")) == "/a.tif"
+
+
 @pytest.mark.parametrize("stored", ["a.tif", "/a/../b", "/a//b", "//a", ""])
 def test_a_stored_text_that_was_never_normalised_is_an_error(stored):
     with pytest.raises(ValidationError):

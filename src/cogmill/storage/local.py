@@ -42,6 +42,16 @@ from cogmill.storage.store import (
 
 _STAGED: Final = re.compile(r"[0-9a-f]{32}\.staged")
 _READ_BYTES: Final = 4 << 20
+#: No patience makes a file of it: a socket, or one larger than its disk or user may have.
+_NO_SUCH_FILE: Final = (
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EXDEV,
+    errno.ENXIO,
+    errno.EFBIG,
+)
 
 
 class LocalReader:
@@ -345,6 +355,6 @@ def _translated(error: OSError, where: Location | str) -> Exception:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Refused(f"{where} is not accessible ({reason})", "give this user permission")
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV):
+    if error.errno in _NO_SUCH_FILE:
         return Refused(f"{where} cannot be such a file ({reason})", "name another place")
     return StorageUnavailable(f"{where} cannot be reached ({reason})", "check the disk")

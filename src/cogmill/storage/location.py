@@ -62,7 +62,7 @@ class Location(RootModel[str]):
         _demand_storable(text)
         if _SCHEME.match(text):
             return cls(_normal(text))
-        return cls(_normal(text if text.startswith("/") else f"{base or Path.cwd()}/{text}"))
+        return cls(_normal(text if text.startswith("/") else f"{base or _here()}/{text}"))
 
     @property
     def scheme(self) -> str:
@@ -160,6 +160,15 @@ def _demand_storable(text: str) -> None:
     except UnicodeEncodeError:
         raise Refused(
             f"the name {text!r} is not valid UTF-8, so it cannot be recorded", "rename the file"
+        ) from None
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise Refused(
+            "the current folder no longer exists", "give absolute paths, or change the folder"
         ) from None
 
 
