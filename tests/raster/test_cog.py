@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import tifffile
+from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
@@ -248,6 +249,18 @@ def test_what_gdal_says_of_an_image_is_written_as_gdal_writes_it() -> None:
         assert dataset.tags(2) == {}
         assert dataset.tags()["AREA_OR_POINT"] == "Point"
         assert dataset.transform.to_gdal() == pytest.approx(UTM, rel=1e-15)
+
+
+@pytest.mark.parametrize("code", ["EPSG:7405", "EPSG:5498", "EPSG:7415", "EPSG:6349"])
+def test_a_system_with_heights_that_has_a_code_of_its_own_survives(code: str) -> None:
+    image = image_of(Case(), 64, 64)
+    # As inspection reads it from a file: the text names the whole by its code, and no part.
+    crs = CRS.from_user_input(code)
+    grid = image.grid.model_copy(update={"crs": crs.to_wkt(version="WKT2_2019")})
+    image = image.model_copy(update={"grid": grid})
+    data = encode_tile(image, pushed(scene(image)), "average").data
+    with MemoryFile(data) as file, file.open() as dataset:
+        assert dataset.crs == crs
 
 
 def test_what_a_geotiff_cannot_hold_is_refused() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import ValidationError
+
 from cogmill.errors import Refused
 from cogmill.raster.decisions import Notes
 from cogmill.raster.geodesy import (
@@ -116,12 +118,18 @@ def _refuse_points(structure: Structure) -> None:
 
 def _source_grid(structure: Structure, options: PlanOptions) -> Grid:
     crs = crs_text(options.src_crs, "--src-crs") if options.src_crs else structure.crs or ""
-    return Grid(
-        crs=crs,
-        transform=structure.transform or _PIXELS,
-        width=structure.width,
-        height=structure.height,
-    )
+    try:
+        return Grid(
+            crs=crs,
+            transform=structure.transform or _PIXELS,
+            width=structure.width,
+            height=structure.height,
+        )
+    except ValidationError:
+        raise Refused(
+            f"the geotransform of {structure.name} places no pixels: {structure.transform}",
+            "correct it first, for example with gdal_edit.py -a_ullr, or -unsetgt",
+        ) from None
 
 
 def _refuse_absurd(target: Grid, options: PlanOptions) -> None:

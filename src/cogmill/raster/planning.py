@@ -30,6 +30,7 @@ from cogmill.raster.placing import Placement, place
 from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
 from cogmill.raster.structure import Structure
+from cogmill.raster.tiff_tags import image_tags
 from cogmill.raster.warpspec import KernelScales, WarpSpec
 from cogmill.raster.working import Job
 
@@ -75,6 +76,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
     placement = place(structure, options, notes)
     validity = decide_validity(structure, options, not placement.copies, notes)
     image = _image(structure, options, placement.target, validity)
+    image_tags(image)  # Refuses what a GeoTIFF cannot say, before any work is done.
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
     _warn_of_the_warp(structure, options, spec, notes)

@@ -146,7 +146,12 @@ def crs_of(image: CogImage) -> CRS | None:
     if not image.grid.crs:
         return None
     try:
-        return CRS.from_user_input(image.grid.crs)
+        crs = CRS.from_user_input(image.grid.crs)
+        # WKT with a code for the whole names no parts, and GDAL then looks for a vertical datum by
+        # a text that many have: asked for by the code, the system knows its parts.
+        authority = crs.to_authority(confidence_threshold=100)
+        known = CRS.from_authority(*authority) if authority else crs
+        return known if known == crs else crs
     except CRSError as error:
         raise Refused(
             f"GDAL does not know the coordinate system {image.grid.crs[:60]!r}: {error}",
