@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
 
 from cogmill.core_machine.contracts import Value
 from cogmill.core_machine.state import StateManager
@@ -71,7 +73,7 @@ class SystemReconciler:
             reason = f"no beat since it was suspected (host {worker.host}, pid {worker.pid})"
             yield _Repair(
                 Action(finder="dead worker", subject=str(worker.incarnation), reason=reason),
-                lambda incarnation=worker.incarnation: self._bury(incarnation),  # type: ignore[misc]
+                partial(self._bury, worker.incarnation),
             )
 
     def _silent(self) -> Iterator[_Repair]:
@@ -80,7 +82,7 @@ class SystemReconciler:
             reason = f"missed its beats (host {worker.host}, pid {worker.pid})"
             yield _Repair(
                 Action(finder="silent worker", subject=str(worker.incarnation), reason=reason),
-                lambda incarnation=worker.incarnation: workers.suspect(incarnation),  # type: ignore[misc]
+                partial(workers.suspect, worker.incarnation),
             )
 
     def _orphans(self) -> Iterator[_Repair]:
@@ -91,9 +93,7 @@ class SystemReconciler:
                     subject=str(incarnation),
                     reason="tasks or clean-ups are held by a worker that has ended",
                 ),
-                lambda incarnation=incarnation: self._advance_all(  # type: ignore[misc]
-                    self._state.workers.rescue(incarnation)
-                ),
+                partial(self._rescue, incarnation),
             )
 
     def _unadvanced(self) -> Iterator[_Repair]:
@@ -104,7 +104,7 @@ class SystemReconciler:
                     subject=job,
                     reason="no task of the current stage is open, or one has failed",
                 ),
-                lambda job=job: self._state.jobs.advance(job),  # type: ignore[misc]
+                partial(self._state.jobs.advance, job),
             )
 
     def _unsent(self) -> Iterator[_Repair]:
@@ -119,9 +119,11 @@ class SystemReconciler:
         for reference in self._state.wakeups.take():
             self._publisher.wake(reference)
 
-    def _bury(self, incarnation: object) -> None:
-        failed = self._state.workers.declare_dead(incarnation)  # type: ignore[arg-type]
-        self._advance_all(failed or [])
+    def _bury(self, incarnation: UUID) -> None:
+        self._advance_all(self._state.workers.declare_dead(incarnation) or [])
+
+    def _rescue(self, incarnation: UUID) -> None:
+        self._advance_all(self._state.workers.rescue(incarnation))
 
     def _advance_all(self, jobs: list[str]) -> None:
         for job in jobs:
