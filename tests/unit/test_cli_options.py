@@ -19,7 +19,7 @@ from tifffile import imwrite
 from cogmill.cli import console
 from cogmill.cli.console import Output, size_text, time_text
 from cogmill.cli.doctor import settings_document
-from cogmill.cli.main import call
+from cogmill.cli.main import call, mill
 from cogmill.cli.options import key_value, plan_fields, resolution
 from cogmill.cli.progress import Meter, watching
 from cogmill.core_machine.contracts import Job, JobStatus, Stage
@@ -337,3 +337,10 @@ def test_sizes_and_times_are_written_for_people() -> None:
     assert [time_text(seconds) for seconds in (None, 5, 65, 3725)] == [
         "-:--", "0:05", "1:05", "1:02:05",
     ]  # fmt: skip
+
+
+def test_rio_mill_is_cogmill_run(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        mill(["missing.tif", "out/", "--resampling", "sum"], prog_name="rio mill")
+    assert ended.value.code == 2
+    assert "average" in capfd.readouterr().err

@@ -38,6 +38,13 @@ for _command in (run, inspect, submit, jobs, show, dismiss, worker, reconcile, m
     cogmill.add_command(_command)
 
 
+@click.command("mill", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def mill(arguments: tuple[str, ...]) -> None:
+    """Turn a raster into COGs, reprojected (`cogmill run`)."""
+    main(["run", *arguments])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
     open_closed()
