@@ -245,6 +245,13 @@ def test_an_address_that_cannot_be_read_is_refused_without_quoting_it() -> None:
     assert "hush" not in f"{caught.value}{caught.value.__cause__}"
 
 
+@pytest.mark.parametrize("password", ["a@hush", "a/hush", "1/hush"])
+def test_a_password_that_breaks_the_address_apart_is_refused_and_not_shown(password: str) -> None:
+    with pytest.raises(Refused, match="%40 and %2F") as caught:
+        Database(f"postgresql://me:{password}@127.0.0.1:1/work")
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_is_refused_and_leaves_the_parent_s_connection_alone(database: Database) -> None:
     assert value(database, b"SELECT 1") == 1

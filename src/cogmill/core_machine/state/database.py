@@ -101,6 +101,7 @@ class Database:
         self._process = os.getpid()
         self._opening = threading.Lock()
         self._opened = False
+        _demand_escaped(conninfo)
         try:
             given = address.conninfo_to_dict(conninfo)
         except psycopg.ProgrammingError:
@@ -366,6 +367,16 @@ class Listener:
 
 
 _URL_REMEDY = "write it as postgresql://user@host/database"
+
+
+def _demand_escaped(conninfo: str) -> None:
+    """Refuse a URL whose user or password libpq would cut off, and show as host or port."""
+    _, is_url, rest = conninfo.partition("?")[0].partition("://")
+    if is_url and any(sign in rest.rpartition("@")[0] for sign in "@/"):
+        raise Refused(
+            "COGMILL_DATABASE_URL has an @ or / in its user, password or database",
+            "write them as %40 and %2F",
+        )
 
 
 def _configure(conn: Connection) -> None:
