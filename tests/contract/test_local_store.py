@@ -236,6 +236,10 @@ def test_a_pipe_is_refused_instead_of_waited_for(store, root, tmp_path):
         store.open(root.join("pipe.tif"))
 
 
+def test_a_sidecar_whose_name_would_be_too_long_is_not_there(store, root):
+    assert store.info(root.join("x" * 251 + ".tif.msk")) is None
+
+
 def test_a_socket_is_refused_and_not_tried_again(store, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # A socket's path is short.
     with socket.socket(socket.AF_UNIX) as listening:
@@ -254,7 +258,7 @@ def test_a_file_larger_than_the_user_may_write_is_refused_and_not_tried_again(st
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("name", ["x" * 300 + ".tif", "folder"])
+@pytest.mark.parametrize("name", ["x" * 300 + ".tif", "new/" + "x" * 300 + ".tif", "folder"])
 def test_a_file_that_could_never_be_made_is_refused_before_the_work(store, root, tmp_path, name):
     (tmp_path / "folder").mkdir()
     with pytest.raises(Refused) as caught:

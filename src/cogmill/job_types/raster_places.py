@@ -85,6 +85,9 @@ def check_destination(
             "write somewhere else",
         )
     storage.check_writable(target)
+    if target.is_collection:
+        # The name of a tile is longer than the source's, and a disk may have no room for it.
+        storage.check_writable(target.join(f"{source.stem}_r0000_c0000.tif"))
     _refuse_companions(target, tools)
     ours = _ours(target, previous, tools)
     if inputs.overwrite:

@@ -124,6 +124,8 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None  # No file can have this name: the sidecar of one that just fits.
             raise _translated(error, location) from error
         return None if stat.S_ISDIR(found.st_mode) else _info(location, found)
 
@@ -226,8 +228,11 @@ class LocalStore:
             raise Refused(f"{location} is a folder", "name a file, or end it with a slash")
         folder = location if location.is_collection else location.parent
         try:
-            self.info(location)
             above = folders.nearest(folder)
+            # A name may be too long for the disk, in a folder that is still to be made too.
+            for path in (location.path, Path(above.path, location.name)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.stat(path)
             probe = Path(above.path, f".cogmill-probe-{uuid.uuid4().hex}")
             try:
                 os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
