@@ -418,6 +418,28 @@ def test_a_server_whose_socket_was_swept_away_is_started_again(
             assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_variables_of_libpq_do_not_reach_the_embedded_server(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "PGREQUIREAUTH": "scram-sha-256", "PGREQUIREPEER": "nobody-else",
+        "PGSSLNEGOTIATION": "direct", "PGLOADBALANCEHOSTS": "x", "PGCLIENTENCODING": "LATIN1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with server.lease() as lease, psycopg.connect(lease.conninfo) as conn:
+        assert conn.execute("SHOW client_encoding").fetchone() == ("UTF8",)
+
+
+def test_a_service_that_libpq_does_not_know_is_an_error_at_once(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSERVICE", "nope")
+    begun = time.monotonic()
+    with pytest.raises(DatabaseUnavailable, match="unset PGSERVICE"):
+        server.lease()
+    assert time.monotonic() - begun < 10
+
+
 def test_a_server_that_stays_silent_is_an_error_in_a_bounded_time(
     server: EmbeddedServer, open_folder: Path
 ) -> None:

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg import conninfo
+from psycopg import conninfo, pq
 
 from cogmill.core_machine.state import keeper
 from cogmill.errors import DatabaseUnavailable
@@ -24,6 +24,21 @@ _PORT = 5432
 _SOCKET = f".s.PGSQL.{_PORT}"
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
 _SOCKET_PATH_BYTES = 103
+
+# What PG* variables could otherwise add; older libpqs do not know all of it.
+_PLAINLY = {
+    "hostaddr": "",
+    "options": "",
+    "client_encoding": "UTF8",
+    "sslmode": "disable",
+    "sslnegotiation": "postgres",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "requirepeer": "",
+    "require_auth": "",
+    "load_balance_hosts": "disable",
+    "target_session_attrs": "any",
+}
 
 
 @dataclass(frozen=True)
@@ -107,19 +122,16 @@ class Places:
 
     def conninfo(self, connect_timeout: int = 10) -> str:
         """Return how libpq reaches the server; nothing of it is left to ``PG*`` variables."""
-        return conninfo.make_conninfo(
-            host=str(self.socket_folder),
-            port=_PORT,
-            dbname="postgres",
-            user="cogmill",
-            connect_timeout=connect_timeout,
-            hostaddr="",
-            options="",
-            sslmode="disable",
-            gssencmode="disable",
-            channel_binding="disable",
-            target_session_attrs="any",
-        )
+        given: dict[str, str | int] = {
+            "host": str(self.socket_folder),
+            "port": _PORT,
+            "dbname": "postgres",
+            "user": "cogmill",
+            "connect_timeout": connect_timeout,
+        }
+        known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+        given |= {name: value for name, value in _PLAINLY.items() if name in known}
+        return conninfo.make_conninfo("", **given)
 
     def make_folder(self) -> None:
         """Make `folder`, and what it lies in. No folder that exists is changed."""
