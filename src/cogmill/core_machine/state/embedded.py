@@ -214,19 +214,24 @@ class EmbeddedServer:
 
     def _ensure_server(self) -> None:
         """Look, and do what the look asks for, until the server accepts connections."""
-        begun = time.monotonic()
+        begun = started = time.monotonic()
         log_start: int | None = None
         while (answer := self._ping()) != pq.Ping.OK:
             waited = time.monotonic() - begun
+            if answer == pq.Ping.NO_ATTEMPT:
+                message = "a PG* variable keeps libpq from looking for the embedded PostgreSQL"
+                raise DatabaseUnavailable(message, "unset PGSERVICE and its like")
             if waited > self._patience_seconds:
                 raise self._too_slow(answer)
             if answer == pq.Ping.NO_RESPONSE:
                 # Opened for every look: a lock that a server inherited from us is ours as well.
                 with self._opened(keeper.SERVER_LOCK) as server_lock:
                     if not keeper.try_lock(server_lock):
-                        self._look_at_living_server(server_lock, waited)
+                        # One that we just started has no socket yet: it gets its own time.
+                        self._look_at_living_server(server_lock, time.monotonic() - started)
                     elif log_start is None:
                         log_start = self._start(server_lock)
+                        started = time.monotonic()
                     else:
                         raise self._failure(self._log_since(log_start))
             time.sleep(0.02)
