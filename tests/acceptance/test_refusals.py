@@ -113,6 +113,10 @@ REFUSALS = {
         ("--memory",), options=("--dst-crs", "EPSG:3857", "--memory", "256MB", "--workers", "64")
     ),
     "more memory than there is": Refusal(("--memory", "at most"), options=("--memory", "900TB")),
+    "bounds beside the source": Refusal(
+        ("--bounds", "does not touch"),
+        options=("--dst-crs", "EPSG:3857", "--bounds", "0", "0", "9999", "9999"),
+    ),
     "negative resolution": Refusal(
         ("-10", "positive"), options=("--dst-crs", "EPSG:3857", "--resolution", "-10")
     ),

@@ -211,7 +211,14 @@ def _remove_manifest(place: Path) -> None:
     (place / "cogmill.json").unlink()
 
 
-LOSSES = (_remove_all, _remove_one, _remove_manifest)
+def _spoil_one(place: Path) -> None:
+    tile = sorted(place.glob("*.tif"))[4]
+    data = bytearray(tile.read_bytes())
+    data[-100] ^= 1
+    tile.write_bytes(data)
+
+
+LOSSES = (_remove_all, _remove_one, _remove_manifest, _spoil_one)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -493,3 +493,22 @@ def test_what_a_lineage_left_names_every_generation_that_is_owed_a_clean_up(
     previous = state.jobs.previous("a")
     assert previous is not None
     assert len(previous.unclean) == 1
+
+
+def test_a_worker_may_leave_only_when_nothing_is_left_that_it_could_do(
+    state: StateManager,
+) -> None:
+    worker, other = join(state), join(state, engine="other")
+    assert not state.workers.has_work_ahead(worker)
+    job = submit(state)
+    attempt = claim(state, worker)
+    state.tasks.retry(attempt, BROKEN, 60)
+    assert state.workers.has_work_ahead(worker)
+    assert not state.workers.has_work_ahead(other)
+    state.jobs.dismiss(job.id)
+    assert state.workers.has_work_ahead(worker)
+    state.workers.beat(worker, [])
+    claimed = state.cleanups.claim(worker)
+    assert claimed is not None
+    state.cleanups.settle(worker, claimed, None, 0)
+    assert not state.workers.has_work_ahead(worker)

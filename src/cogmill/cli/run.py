@@ -31,7 +31,7 @@ from cogmill.core_machine.orchestration import Submitted
 from cogmill.core_machine.worker import Worker
 from cogmill.errors import Refused
 from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
 from cogmill.runtime import Machine
 from cogmill.settings import PARENT_MEMORY, Settings
 
@@ -74,8 +74,9 @@ def run(
     settings = load_settings(memory=memory, workers=workers, log_level=log_level)
     demand_memory(settings)
     asked = _Asked.of(given)
+    inputs = _inputs(settings, asked)
     with runtime.machine(settings) as machine:
-        submitted = _submit(machine, asked)
+        submitted = _submit(machine, asked, inputs)
         job = submitted.job
         if not running.needs_work(machine.state, job):
             out.say(f"nothing to do: job {job.id[:12]} already made {_main(job)}")
@@ -103,8 +104,9 @@ def submit(
     """
     settings = load_settings(memory=memory, workers=workers, log_level=log_level)
     asked = _Asked.of(given)
+    inputs = _inputs(settings, asked)
     with runtime.machine(settings) as machine:
-        submitted = _submit(machine, asked)
+        submitted = _submit(machine, asked, inputs)
         job = submitted.job
         _explain(out, machine, submitted)
         if job.status is JobStatus.SUCCESSFUL:
@@ -115,11 +117,15 @@ def submit(
     return 0
 
 
-def _submit(machine: Machine, asked: _Asked) -> Submitted:
-    with runtime.tools(machine.settings, lambda done: None, memory=0) as tools:
-        inputs = raster_inputs(
+def _inputs(settings: Settings, asked: _Asked) -> Inputs:
+    """Check what was typed, before a database is started for it."""
+    with runtime.tools(settings, lambda done: None, memory=0) as tools:
+        return raster_inputs(
             asked.source, asked.destination, asked.options, tools.storage, overwrite=asked.overwrite
         )
+
+
+def _submit(machine: Machine, asked: _Asked, inputs: Inputs) -> Submitted:
     return machine.job_processor().submit(
         RasterToCog.id, inputs, priority=asked.priority, force=asked.force
     )

@@ -11,16 +11,13 @@ from cogmill import runtime
 from cogmill.cli.console import Output, size_text
 from cogmill.cli.options import demand_memory, load_settings, output_options, worker_options
 from cogmill.cli.signals import INTERRUPTED, draining
-from cogmill.core_machine.contracts import Job
 from cogmill.core_machine.reconciliation import Action
-from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.worker import Worker
 from cogmill.errors import DatabaseUnavailable
 from cogmill.runtime import Machine
 
 IDLE_LOOKS = 3
 """So many looks in a row must find nothing before a worker believes that all is done."""
-JOBS_LOOKED_AT = 500
 
 
 @click.command("worker")
@@ -60,27 +57,10 @@ def _until_idle(machine: Machine, part: Worker, stop: threading.Event) -> None:
     looks = 0
     while looks < IDLE_LOOKS and not stop.wait(machine.settings.effective_pace.look):
         try:
-            busy = not part.idle or _expected(machine)
+            busy = not part.idle or machine.state.workers.has_work_ahead(part.incarnation)
         except DatabaseUnavailable:
             busy = True
         looks = 0 if busy else looks + 1
-
-
-def _expected(machine: Machine) -> bool:
-    """Whether a job that this worker can do has tasks that run elsewhere or are due later."""
-    reaches = ("any", machine.settings.host)
-    known = set(machine.types.ids())
-    return any(
-        _goes_on(machine.state, job)
-        for job in machine.state.jobs.recent(JOBS_LOOKED_AT)
-        if job.reach in reaches and f"{job.type}:{job.version}" in known
-    )
-
-
-def _goes_on(state: StateManager, job: Job) -> bool:
-    if job.status.terminal:
-        return state.cleanups.owed(job.id)
-    return any(stage.running or stage.retrying for stage in state.jobs.stages(job.id))
 
 
 @click.command("reconcile")

@@ -59,7 +59,12 @@ def publish(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
     return Outputs(
         main=str(main),
         files=tuple(
-            OutputFile(location=str(entry.final), size=entry.size, sha256=entry.sha256)
+            OutputFile(
+                location=str(entry.final),
+                size=entry.size,
+                sha256=entry.sha256,
+                version=_version(entry.final, tools),
+            )
             for entry in staged
         ),
         empty_tiles=sum(tile.staged is None for tile in tiles),
@@ -71,12 +76,19 @@ def publish(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
 
 
 def intact(outputs: Outputs, tools: Tools) -> bool:
-    """Whether every output is there with its recorded size."""
+    """Whether every output is there as it was written; one that was touched is read to tell."""
     for file in outputs.files:
-        info = tools.storage.info(Location.parse(file.location))
-        if info is None or info.size != file.size:
+        staged = StagedObject(
+            final=Location.parse(file.location), handle="-", size=file.size, sha256=file.sha256
+        )
+        if _version(staged.final, tools) != file.version and not _holds(staged, tools):
             return False
     return True
+
+
+def _version(location: Location, tools: Tools) -> str:
+    info = tools.storage.info(location)
+    return "" if info is None else info.version
 
 
 def clean(job: JobView, successful: bool, tools: Tools) -> None:

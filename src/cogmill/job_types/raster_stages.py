@@ -95,11 +95,12 @@ class OverviewsResult(_Value):
 
 
 class OutputFile(_Value):
-    """One object of the result."""
+    """One object of the result; `version` is the store's, and spares reading it to compare."""
 
     location: str
     size: int
     sha256: str
+    version: str
 
 
 class Outputs(_Value):

@@ -68,7 +68,7 @@ class RasterToCog(JobType[Inputs, Tools]):
         return raster_preflight.preflight(inputs, previous, tools)
 
     def intact(self, outputs: JsonValue, tools: Tools) -> bool:
-        """Whether every output is there with its recorded size."""
+        """Whether every output is there as it was recorded."""
         from cogmill.job_types import raster_publish
 
         return raster_publish.intact(Outputs.model_validate(outputs), tools)

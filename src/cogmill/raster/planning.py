@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cogmill.errors import Refused
 from cogmill.raster.choosing import choose
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.decisions import (
@@ -20,7 +21,7 @@ from cogmill.raster.decisions import (
     resampling,
 )
 from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
-from cogmill.raster.footprint import kernel_scales
+from cogmill.raster.footprint import kernel_scales, source_window
 from cogmill.raster.gdalwarp import gdalwarp_commands
 from cogmill.raster.grid import Grid, OutputTile
 from cogmill.raster.memory import PROCESS_BASE
@@ -79,6 +80,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
     image_tags(image)  # Refuses what a GeoTIFF cannot say, before any work is done.
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
+    _refuse_elsewhere(options, spec)
     _warn_of_the_warp(structure, options, spec, notes)
     if scales is not None and scales.uneven:
         notes.warn(
@@ -181,6 +183,18 @@ def _image(structure: Structure, options: PlanOptions, grid: Grid, validity: Val
         band_tags=structure.band_tags,
         area_or_point="Point" if structure.area_or_point == "Point" else "Area",
     )
+
+
+def _refuse_elsewhere(options: PlanOptions, spec: WarpSpec | None) -> None:
+    """Refuse bounds in which there is nothing of the source: a result of no file helps nobody."""
+    if options.bounds is None or spec is None:
+        return
+    if source_window(spec, spec.target.window) is None:
+        given = " ".join(f"{each:g}" for each in options.bounds)
+        raise Refused(
+            f"--bounds {given} does not touch the source",
+            "give bounds in units of the target coordinate system",
+        )
 
 
 def _warn_left_behind(structure: Structure, notes: Notes) -> None:

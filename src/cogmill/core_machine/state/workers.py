@@ -83,6 +83,12 @@ class Workers:
 
         self._database.run(work, repeatable=True)
 
+    def has_work_ahead(self, incarnation: UUID) -> bool:
+        """Whether tasks are open that this worker could take, or clean-ups are due."""
+        with self._database.transaction() as conn:
+            row = fetch_one(conn, "has_work_ahead", incarnation=incarnation)
+        return bool(row and row["ahead"])
+
     def engines(self) -> set[str]:
         """Return the engines that live workers offer."""
         with self._database.transaction() as conn:
