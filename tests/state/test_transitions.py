@@ -507,7 +507,8 @@ def test_a_worker_may_leave_only_when_nothing_is_left_that_it_could_do(
     assert not state.workers.has_work_ahead(other)
     state.jobs.dismiss(job.id)
     assert state.workers.has_work_ahead(worker)
-    state.workers.beat(worker, [])
+    for each in (worker, other):
+        state.workers.beat(each, [])
     claimed = state.cleanups.claim(worker)
     assert claimed is not None
     state.cleanups.settle(worker, claimed, None, 0)
