@@ -73,6 +73,16 @@ CASES = {
 @pytest.mark.alone
 @pytest.mark.parametrize("case", CASES)
 def test_gdal_allocates_no_more_than_predicted_and_not_much_less(case: str) -> None:
+    # The kernel may drop pages of libraries before a measurement and read them again within it:
+    # that only ever adds, so the least of a few is what was allocated.
+    measured, predicted = min(_measured(case) for _ in range(3))
+    print(f"{case}: {measured / 2**20:.1f} MiB measured, {predicted / 2**20:.1f} MiB predicted")
+    assert measured <= predicted
+    # What the allocator had free already is not seen; so much of it there never is.
+    assert predicted - measured < max(0.4 * measured, 16 << 20)
+
+
+def _measured(case: str) -> tuple[int, int]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(CASES[case])],
         capture_output=True,
@@ -81,7 +91,4 @@ def test_gdal_allocates_no_more_than_predicted_and_not_much_less(case: str) -> N
         env={"PYTHONPATH": str(ROOT / "src")},
     )
     measured, predicted = json.loads(done.stdout)
-    print(f"{case}: {measured / 2**20:.1f} MiB measured, {predicted / 2**20:.1f} MiB predicted")
-    assert measured <= predicted
-    # What the allocator had free already is not seen; so much of it there never is.
-    assert predicted - measured < max(0.4 * measured, 16 << 20)
+    return measured, predicted
