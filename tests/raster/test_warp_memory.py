@@ -74,8 +74,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_gdal_allocates_no_more_than_predicted_and_not_much_less(case: str) -> None:
     # The kernel may drop pages of libraries before a measurement and read them again within it:
-    # that only ever adds, so the least of a few is what was allocated.
-    measured, predicted = min(_measured(case) for _ in range(3))
+    # that only ever adds, so the least of up to three is what was allocated.
+    measured, predicted = _measured(case)
+    for _ in range(2):
+        if measured > predicted:
+            measured = min(measured, _measured(case)[0])
     print(f"{case}: {measured / 2**20:.1f} MiB measured, {predicted / 2**20:.1f} MiB predicted")
     assert measured <= predicted
     # What the allocator had free already is not seen; so much of it there never is.
