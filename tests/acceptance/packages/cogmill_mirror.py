@@ -64,7 +64,7 @@ class Look(TaskType[Nothing, Reflection, Any]):
 def _library() -> Any:
     """Return the GDAL that this process has loaded."""
     with open("/proc/self/maps", encoding="utf-8") as maps:
-        paths = {line.split()[-1] for line in maps if "/libgdal" in line}
+        paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in maps if "/libgdal" in line}
     (path,) = paths
     library = ctypes.CDLL(path)
     library.GDALGetCacheMax64.restype = ctypes.c_int64
