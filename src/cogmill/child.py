@@ -12,14 +12,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO, cast
 
 from pydantic import JsonValue
 
-from cogmill import runtime
+from cogmill import failpoints, runtime
 from cogmill.core_machine import frames
+from cogmill.core_machine.adopting import adopting
 from cogmill.core_machine.contracts import (
+    Adoptable,
     Cause,
     Failure,
     JobView,
@@ -27,7 +30,7 @@ from cogmill.core_machine.contracts import (
     StageResult,
     Value,
 )
-from cogmill.errors import CogmillError, Refused, SourceChanged
+from cogmill.errors import CogmillError, NoRoom, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings
@@ -61,6 +64,7 @@ class _Server:
         if not isinstance(hello, frames.Hello):
             raise frames.HungUp(f"unexpected frame {hello.kind}")
         self._settings = Settings.model_validate(hello.settings)
+        failpoints.arm(self._settings.failpoints)
         self._types = Registry.load()
         engines = {job_type.id: job_type.engine() for job_type in self._types}
         frames.write_frame(sink, frames.Ready(engines=engines))
@@ -77,6 +81,7 @@ class _Server:
 
     def _answer(self, request: frames.Preflight | frames.Run) -> None:
         _reset_peak_memory()
+        failpoints.reach("child.begin")
         try:
             with runtime.tools(self._settings, self._progress, self._memory(request)) as tools:
                 if isinstance(request, frames.Preflight):
@@ -88,6 +93,7 @@ class _Server:
             raise
         except Exception as error:
             answer = _raised(error)
+        failpoints.reach("child.answer")
         try:
             frames.write_frame(self._sink, answer)
         except ValueError as error:  # no JSON: a result of bytes or half a character
@@ -120,23 +126,39 @@ class _Server:
         (stage,) = (stage for stage in job_type.stages if stage.name == request.stage)
         if request.what == "plan":
             return self._plan(stage, job, tools)
+        if request.what == "split":
+            return self._split(stage, job, request, tools)
         shared = None if request.shared is None else self._payloads[request.shared]
         params = stage.task.params.model_validate(request.params)
         result: JsonValue = stage.task.execute(job, params, shared, tools).model_dump(mode="json")
         return result
 
     def _plan(self, stage: Any, job: JobView, tools: Tools) -> JsonValue:
-        plan = stage.plan(job, _Earlier(self._source, self._sink), tools)
-        batch: list[PlannedTask] = []
-        for task in plan:
-            batch.append(task)
-            if len(batch) == frames.ROWS_PER_FRAME:
-                frames.write_frame(self._sink, frames.Planned(tasks=tuple(batch)))
-                batch = []
-        if batch:
-            frames.write_frame(self._sink, frames.Planned(tasks=tuple(batch)))
+        earlier = _Earlier(self._source, self._sink)
+        plan = stage.plan(job, earlier, tools)
+        # Asked for in full first: the planner may ask for other rows while it is iterated.
+        made = list(earlier.adoptable())
+        self._send_planned(adopting(plan, made, stage.task, job, tools))
         shared: JsonValue = plan.shared
         return shared
+
+    def _split(self, stage: Any, job: JobView, request: frames.Run, tools: Tools) -> JsonValue:
+        params = stage.task.params.model_validate(request.params)
+        parts = list(stage.task.split(job, params, request.budget, tools))
+        largest = max((part.requires.memory for part in parts), default=0)
+        if not parts or largest > request.budget:
+            raise NoRoom(
+                f"a task needs more memory than a worker has ({request.budget} bytes), "
+                "and cannot be split",
+                "start a worker with a larger --memory, then retry the job",
+            )
+        self._send_planned(parts)
+        return None
+
+    def _send_planned(self, tasks: Iterable[PlannedTask]) -> None:
+        rest = iter(tasks)
+        while batch := tuple(islice(rest, frames.ROWS_PER_FRAME)):
+            frames.write_frame(self._sink, frames.Planned(tasks=batch))
 
     def _progress(self, done: int) -> None:
         frames.write_frame(self._sink, frames.Progress(done=done))
@@ -151,6 +173,13 @@ class _Earlier:
 
     def of(self, stage: str) -> Iterator[StageResult]:
         """Iterate the results of a closed stage."""
+        return cast("Iterator[StageResult]", self._rows(stage))
+
+    def adoptable(self) -> Iterator[Adoptable]:
+        """Iterate what earlier generations made for the stage that is planned."""
+        return cast("Iterator[Adoptable]", self._rows(None))
+
+    def _rows(self, stage: str | None) -> Iterator[StageResult | Adoptable]:
         start, last = 0, False
         while not last:
             frames.write_frame(self._sink, frames.Ask(stage=stage, start=start))

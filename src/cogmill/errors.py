@@ -78,6 +78,12 @@ class SourceWindowTooSmall(CogmillError):
     code = "source-window-too-small"
 
 
+class NoRoom(PermanentError):
+    """A task needs more memory than any live worker has. Start a larger one, and retry the job."""
+
+    code = "no-room"
+
+
 class StorageUnavailable(TransientError):
     """A store did not answer, or answered short. Check that it is reachable and has room."""
 

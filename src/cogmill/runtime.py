@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from cogmill import failpoints
 from cogmill.core_machine.children import ChildProcess
-from cogmill.core_machine.orchestration import JobProcessor
+from cogmill.core_machine.equipment import Equipment, Place
+from cogmill.core_machine.orchestration import JobProcessor, TaskProcessor
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.embedded import lease
 from cogmill.core_machine.wakeups import NotifyPublisher, WakeupPublisher
-from cogmill.core_machine.worker import Equipment, Worker
+from cogmill.core_machine.worker import Worker
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings, child_budget
@@ -60,24 +62,39 @@ class Machine:
 
     def reconciler(self) -> SystemReconciler:
         """Make the part that repairs."""
-        return SystemReconciler(self.state, self.publisher)
+        return SystemReconciler(
+            self.state,
+            self.publisher,
+            grace=self.settings.effective_pace.suspect,
+            keep=self.settings.retention_days * 86400,
+        )
 
-    def worker(self, only_job: str | None = None) -> Worker:
-        """Make a worker, not yet started; `only_job` makes it claim tasks of that job alone."""
+    def worker(self, only_job: str | None = None, *, on_demand: bool = False) -> Worker:
+        """Make a worker, not yet started.
+
+        Parameters
+        ----------
+        only_job : str, optional
+            It claims tasks of that job alone.
+        on_demand : bool
+            True: it works only when it is called.
+        """
         equipment = Equipment(
             state=self.state,
             types=self.types,
             publisher=self.publisher,
+            reconciler=self.reconciler(),
             spawn=self.spawn,
             pace=self.settings.effective_pace,
         )
-        return Worker(
-            equipment,
+        place = Place(
             slots=self.settings.workers,
             memory=self.settings.memory,
             host=self.settings.host,
             only_job=only_job,
+            on_demand=on_demand,
         )
+        return Worker(equipment, place)
 
     def spawn(self) -> ChildProcess:
         """Start a child from the calling thread, which must outlive it."""
@@ -103,16 +120,25 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
     DatabaseUnavailable
         PostgreSQL does not start or does not answer.
     """
+    failpoints.arm(settings.failpoints)
     # One a slot, and one each for the beat, the reconciler and the caller.
     connections = settings.workers + 3
     with ExitStack() as parts:
         if settings.database_url is not None:
             address = settings.database_url.get_secret_value()
-            database = Database(address, connections=connections, patience_seconds=patience_seconds)
+            database = Database(
+                address,
+                connections=connections,
+                patience_seconds=patience_seconds,
+                idle_seconds=settings.effective_pace.lease,
+            )
         else:
             embedded = parts.enter_context(lease(settings.home))
             database = Database(
-                embedded.conninfo, restart=embedded.ensure_running, connections=connections
+                embedded.conninfo,
+                restart=embedded.ensure_running,
+                connections=connections,
+                idle_seconds=settings.effective_pace.lease,
             )
         parts.callback(database.close)
         migrated = tuple(database.migrate())
@@ -124,6 +150,17 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
             publisher=NotifyPublisher(state),
             migrated=migrated,
         )
+
+
+def task_processor(settings: Settings) -> TaskProcessor:
+    """Make the queue trigger: it opens a machine in each process that it is called in."""
+
+    @contextmanager
+    def open_worker() -> Iterator[Worker]:
+        with machine(settings) as opened:
+            yield opened.worker(on_demand=True)
+
+    return TaskProcessor(open_worker)
 
 
 @contextmanager

@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     """Explicit intervals; by default fast with the embedded database, patient otherwise."""
     gdal_cache: Size = Field(default=16 * 2**20, ge=2**20)
     """GDAL's block cache in a child; small, since GDAL never decodes the source."""
+    retention_days: float = Field(default=30.0, gt=0)
+    """How long events, ended workers and sweeps are kept; jobs and their results stay."""
+    failpoints: str = ""
+    """For tests of the machine itself: what goes wrong where (`cogmill.failpoints`)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     log_format: Literal["text", "json"] = "text"
 

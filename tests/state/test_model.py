@@ -32,7 +32,7 @@ from cogmill.core_machine.contracts import (
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.jobs import NewJob, NewStage
+from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.state.workers import Progress
 from cogmill.errors import Refused
@@ -128,7 +128,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(lineage=st.sampled_from("ab"), owns=st.booleans())
     def submit(self, lineage: str, owns: bool) -> None:
-        newest = self.state.jobs.newest(lineage)
+        newest = self.state.generations.newest(lineage)
         generation = 1 if newest is None else newest.generation + newest.status.terminal
         found = Preflight(
             source_identity="s", prepared=None, reach="any", owns="/out/" if owns else None,
@@ -140,7 +140,7 @@ class Model(RuleBasedStateMachine):
             version=1, inputs={}, engine="e", priority=0, preflight=found, stages=stages,
         )  # fmt: skip
         try:
-            job = self.state.jobs.submit(new)
+            job = self.state.generations.submit(new)
         except Refused:
             return
         assert job is not None

@@ -26,7 +26,7 @@ from cogmill.core_machine.contracts import (
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.jobs import NewJob, NewStage
+from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.state.workers import Progress
 from cogmill.errors import Refused
@@ -64,7 +64,7 @@ def new_job(lineage: str = "a", generation: int = 1, owns: str | None = None) ->
 
 
 def submit(state: StateManager, lineage: str = "a", owns: str | None = None) -> Job:
-    job = state.jobs.submit(new_job(lineage, owns=owns))
+    job = state.generations.submit(new_job(lineage, owns=owns))
     assert job is not None
     state.wakeups.take()
     return job
@@ -265,7 +265,8 @@ def test_a_dismiss_takes_the_tasks_that_a_plan_is_just_inserting(
 def test_concurrent_submits_of_one_lineage_make_one_job(state: StateManager) -> None:
     made: list[Job | None] = []
     threads = [
-        threading.Thread(target=lambda: made.append(state.jobs.submit(new_job()))) for _ in range(8)
+        threading.Thread(target=lambda: made.append(state.generations.submit(new_job())))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -339,11 +340,13 @@ def test_a_beat_between_the_looks_takes_the_suspicion_back(
 ) -> None:
     submit(state)
     slow = join(state)
-    claim(state, slow)
+    attempt = claim(state, slow)
     reconciler = SystemReconciler(state, Heard())
     clock.advance(5)
     reconciler.step()
-    assert state.workers.beat(slow, []) == []
+    beaten = state.workers.beat(slow, [_progress(attempt.task)])
+    assert beaten is not None
+    assert beaten.orders == ()
     clock.advance(1.5)
     assert reconciler.step() == []
 
@@ -403,16 +406,16 @@ def test_a_heartbeat_brings_back_what_the_worker_must_kill(
     state.tasks.release(lost)
     clock.advance(3601)
     held = [_progress(attempt.task) for attempt in (lost, hung)]
-    orders = state.workers.beat(worker, held)
-    assert orders is not None
-    assert {(order.task_id, order.order) for order in orders} == {
+    beaten = state.workers.beat(worker, held)
+    assert beaten is not None
+    assert {(order.task_id, order.order) for order in beaten.orders} == {
         (lost.task.id, "lost"),
         (hung.task.id, "hung"),
     }
     state.jobs.dismiss(job.id)
-    orders = state.workers.beat(worker, [_progress(cancelled.task)])
-    assert orders is not None
-    assert [order.order for order in orders] == ["cancelled"]
+    beaten = state.workers.beat(worker, [_progress(cancelled.task)])
+    assert beaten is not None
+    assert [order.order for order in beaten.orders] == ["cancelled"]
 
 
 def _progress(task: Task) -> Progress:
@@ -478,19 +481,19 @@ def test_events_are_read_in_order_and_never_below_a_running_transaction(
 def test_what_a_lineage_left_names_every_generation_that_is_owed_a_clean_up(
     state: StateManager,
 ) -> None:
-    assert state.jobs.previous("a") is None
+    assert state.generations.previous("a") is None
     for generation in (1, 2):
-        job = state.jobs.submit(new_job("a", generation))
+        job = state.generations.submit(new_job("a", generation))
         assert job is not None
         state.jobs.dismiss(job.id)
-    previous = state.jobs.previous("a")
+    previous = state.generations.previous("a")
     assert previous is not None
     assert (previous.unclean, previous.outputs) == (("a2", "a1"), None)
     worker = join(state)
     claimed = state.cleanups.claim(worker)
     assert claimed is not None
     state.cleanups.settle(worker, claimed, None, 0)
-    previous = state.jobs.previous("a")
+    previous = state.generations.previous("a")
     assert previous is not None
     assert len(previous.unclean) == 1
 

@@ -10,10 +10,11 @@ import click
 from cogmill import runtime
 from cogmill.cli.console import Output, size_text, time_text
 from cogmill.cli.options import load_settings, output_options
-from cogmill.cli.report import failure_document, job_document
+from cogmill.cli.report import error_document, failure_document, job_document, next_command
+from cogmill.cli.why import why
 from cogmill.core_machine import wakeups
-from cogmill.core_machine.contracts import Job, JobStatus, Stage
-from cogmill.errors import Refused
+from cogmill.core_machine.contracts import Cause, Job, JobStatus, Stage
+from cogmill.errors import CogmillError, Refused
 
 ID_LENGTH = 12
 
@@ -36,8 +37,9 @@ def jobs(*, out: Output, limit: int, log_level: str | None) -> int:
 
 @click.command("show")
 @click.argument("job_id", metavar="JOB")
+@click.option("--why", "ask_why", is_flag=True, help="Say why it does not run, or not yet.")
 @output_options
-def show(*, out: Output, job_id: str, log_level: str | None) -> int:
+def show(*, out: Output, job_id: str, ask_why: bool, log_level: str | None) -> int:
     """Show a job: its stages, its result or its failure. JOB may be the beginning of an id."""
     with runtime.machine(load_settings(log_level=log_level)) as machine:
         state = machine.state
@@ -49,11 +51,63 @@ def show(*, out: Output, job_id: str, log_level: str | None) -> int:
             "inputs": job.inputs,
             "stages": [stage.model_dump(mode="json") for stage in stages],
         }
+        if ask_why:
+            standing = state.jobs.why(job.id)
+            document["why"] = {
+                "reasons": why(standing, job.id),
+                "facts": standing.model_dump(mode="json"),
+            }
     for line in _lines(job, document):
         out.say(line)
     out.table(("stage", "status", "done", "running", "ready", "retrying"), map(_stage, stages))
+    for line in document["why"]["reasons"] if ask_why else ():
+        out.say(f"why: {line}")
     out.result(document)
     return 0
+
+
+@click.command("retry")
+@click.argument("job_id", metavar="[JOB]", required=False)
+@click.option("--from-stage", metavar="NAME", help="Do this stage and what follows again.")
+@click.option(
+    "--cause",
+    type=click.Choice([cause.value for cause in Cause]),
+    help="Instead of JOB: every job that failed for this cause and was not retried.",
+)
+@output_options
+def retry(
+    *,
+    out: Output,
+    job_id: str | None,
+    from_stage: str | None,
+    cause: str | None,
+    log_level: str | None,
+) -> int:
+    """Make the next generation of an ended JOB; what succeeded is taken over, not done again."""
+    if (job_id is None) == (cause is None):
+        raise click.UsageError("name one JOB, or a --cause")
+    with runtime.machine(load_settings(log_level=log_level)) as machine:
+        names = [job_id] if job_id else machine.state.jobs.failed(str(cause))
+        made, refused = [], []
+        for name in names:
+            try:
+                made.append(machine.job_processor().retry(name, from_stage=from_stage))
+            except CogmillError as error:
+                if job_id is not None:
+                    raise
+                refused.append({"job_id": name, **error_document(error)})
+                out.error(f"job {name[:ID_LENGTH]} cannot be retried: {error}")
+    for submitted in made:
+        word = "accepted" if submitted.created else f"{submitted.job.status} already"
+        out.say(
+            f"job {submitted.job.id[:ID_LENGTH]} (generation {submitted.job.generation}) is "
+            f"{word}; `cogmill worker` works on it"
+        )
+    if not names:
+        out.say(f"no failed job of cause {cause!r} is left to retry")
+    documents = [{**_entry(one.job), "created": one.created} for one in made]
+    out.result(documents[0] if job_id else {"jobs": documents, "refused": refused})
+    return 1 if refused else 0
 
 
 @click.command("dismiss")
@@ -105,6 +159,8 @@ def _lines(job: Job, document: dict[str, Any]) -> Iterator[str]:
     yield f"from {job.inputs.get('source', '-')} to {job.owns or '-'}"
     if job.failure is not None:
         yield f"failed: {job.failure}"
+    if command := next_command(job):
+        yield f"next: {command}"
     if document["seconds"] is not None:
         yield (
             f"took {time_text(document['seconds'])}, {document['attempts']} attempts, at most "
@@ -120,7 +176,7 @@ def _stage(stage: Stage) -> tuple[str, ...]:
     return (
         stage.name,
         stage.status,
-        f"{stage.succeeded}/{planned}",
+        f"{stage.succeeded}/{planned}" + (f" ({stage.adopted} adopted)" if stage.adopted else ""),
         str(stage.running),
         str(stage.ready),
         str(stage.retrying),

@@ -15,7 +15,7 @@ from cogmill import __version__
 from cogmill.cli.console import Output, abandon, open_closed, write_line
 from cogmill.cli.doctor import doctor, migrate
 from cogmill.cli.inspect import inspect
-from cogmill.cli.jobs import dismiss, jobs, show
+from cogmill.cli.jobs import dismiss, jobs, retry, show
 from cogmill.cli.options import wants_json
 from cogmill.cli.report import error_document
 from cogmill.cli.run import run, submit
@@ -34,7 +34,19 @@ def cogmill() -> None:
     """Turn huge rasters into reprojected Cloud Optimized GeoTIFFs, and never lose a job."""
 
 
-for _command in (run, inspect, submit, jobs, show, dismiss, worker, reconcile, migrate, doctor):
+for _command in (
+    run,
+    inspect,
+    submit,
+    jobs,
+    show,
+    dismiss,
+    retry,
+    worker,
+    reconcile,
+    migrate,
+    doctor,
+):
     cogmill.add_command(_command)
 
 

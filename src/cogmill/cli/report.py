@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from cogmill.core_machine.contracts import Failure, Job
+from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
 from cogmill.core_machine.state import StateManager
 from cogmill.errors import CogmillError
 
@@ -71,7 +71,26 @@ def failure_document(failure: Failure | None) -> dict[str, str] | None:
     """Return a failure with its code, message and remedy."""
     if failure is None:
         return None
-    return {"code": failure.code, "message": failure.message, "remedy": failure.remedy}
+    return {
+        "code": failure.code,
+        "cause": failure.cause.value,
+        "message": failure.message,
+        "remedy": failure.remedy,
+    }
+
+
+def next_command(job: Job) -> str | None:
+    """Return what a person types after a job that failed, None after any other."""
+    if job.status is not JobStatus.FAILED or job.failure is None:
+        return None
+    command = f"cogmill retry {job.id[:12]}"
+    match job.failure.cause:
+        case Cause.PERMANENT | Cause.SOURCE_CHANGED:
+            return f"{command} (when its cause is mended; what succeeded is not done again)"
+        case Cause.MEMORY:
+            return f"{command} (with a worker that has more --memory)"
+        case _:
+            return command
 
 
 def error_document(error: CogmillError) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cogmill.cli.options import (
     worker_options,
 )
 from cogmill.cli.progress import watching
-from cogmill.cli.report import job_document, plan_summary
+from cogmill.cli.report import job_document, next_command, plan_summary
 from cogmill.cli.signals import INTERRUPTED, draining
 from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
@@ -168,7 +168,7 @@ def _work(out: Output, machine: Machine, job: Job) -> tuple[Job, bool]:
     state = machine.state
     worker = machine.worker(only_job=job.id)
     with (
-        draining(out.say) as stop,
+        draining(out.say) as drain,
         watching(out, job.id, plan_summary(state.jobs.prepared(job))) as show,
     ):
         stall = _Stall(out, worker)
@@ -177,9 +177,9 @@ def _work(out: Output, machine: Machine, job: Job) -> tuple[Job, bool]:
             show(look)
             stall(look)
 
-        watch = running.Watch(seconds=LOOK_SECONDS, on_look=on_look, stop=stop)
+        watch = running.Watch(seconds=LOOK_SECONDS, on_look=on_look, stop=drain.stop)
         ended = running.run_job(state, worker, job.id, watch)
-        return ended, stop.is_set()
+        return ended, drain.stop.is_set()
 
 
 class _Stall:
@@ -215,6 +215,8 @@ def _end(out: Output, machine: Machine, job: Job, interrupted: bool) -> int:
         return 0
     if job.status.terminal:
         out.error(f"job {job.id[:12]} {job.status}: {job.failure or 'somebody dismissed it'}")
+        if command := next_command(job):
+            out.say(f"next: {command}")
         return 1
     if interrupted:
         out.say(f"job {job.id[:12]} is not done; the same command resumes it: {_same_command()}")

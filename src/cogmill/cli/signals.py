@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first drains, the second ends at once."""
+"""Ctrl-C and SIGTERM: the first drains, the second ends at once, a third does not ask."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 
 INTERRUPTED = 130
@@ -21,24 +22,37 @@ def interruptible() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Drain:
+    """What signals have asked for: `stop` by the first, `hurry` by the second."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    hurry: threading.Event = field(default_factory=threading.Event)
+
+
 @contextmanager
-def draining(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Give an event that the first signal sets; a second one ends the process at once.
+def draining(say: Callable[[str], None], *, patient: bool = False) -> Iterator[Drain]:
+    """Give the events that signals set; one signal more ends the process at once.
 
     Children die with it and the database keeps what is done, so even that loses no work.
+
+    Parameters
+    ----------
+    patient : bool
+        True: the second signal only asks to hurry, and it takes a third to end at once.
     """
-    stop = threading.Event()
+    drain = Drain()
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if drain.hurry.is_set() or (drain.stop.is_set() and not patient):
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)
             os._exit(INTERRUPTED)
-        stop.set()
+        (drain.hurry if drain.stop.is_set() else drain.stop).set()
 
     with _handling(handle):
-        yield stop
-        if stop.is_set():
+        yield drain
+        if drain.stop.is_set():
             say("interrupted: unfinished tasks were given back")
 
 

@@ -32,10 +32,15 @@ def worker(
     workers: int | None,
     log_level: str | None,
 ) -> int:
-    """Work on whatever is submitted. Ctrl-C or SIGTERM gives unfinished tasks back."""
+    """Work on whatever is submitted.
+
+    Ctrl-C or SIGTERM lets running tasks end within a grace, then gives them back; a second one
+    gives them back at once.
+    """
     settings = load_settings(memory=memory, workers=workers, log_level=log_level)
     demand_memory(settings)
-    with runtime.machine(settings) as machine, draining(out.say) as stop:
+    with runtime.machine(settings) as machine, draining(out.say, patient=True) as drain:
+        stop = drain.stop
         part = machine.worker()
         part.start()
         out.say(
@@ -48,7 +53,7 @@ def worker(
             else:
                 stop.wait()
         finally:
-            part.stop()
+            part.stop(settings.effective_pace.grace, drain.hurry)
         out.result({"worker": str(part.incarnation), "interrupted": stop.is_set()})
         return INTERRUPTED if until_idle and stop.is_set() else 0
 
@@ -71,7 +76,8 @@ def reconcile(*, out: Output, once: bool, dry_run: bool, log_level: str | None) 
     """Find and repair what crashes left behind. Workers do so themselves."""
     settings = load_settings(log_level=log_level)
     found: list[Action] = []
-    with runtime.machine(settings) as machine, draining(lambda text: None) as stop:
+    with runtime.machine(settings) as machine, draining(lambda text: None) as drain:
+        stop = drain.stop
         reconciler = machine.reconciler()
         look = settings.effective_pace.look
         while not stop.is_set():

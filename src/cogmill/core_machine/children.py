@@ -5,6 +5,7 @@ Here and not in `worker` because preflight needs a child without being a worker.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import BinaryIO, cast
 from pydantic import JsonValue
 
 from cogmill.core_machine import frames
-from cogmill.core_machine.contracts import PlannedTask, StageResult, Value
+from cogmill.core_machine.contracts import Adoptable, PlannedTask, StageResult, Value
 from cogmill.errors import TransientError
 
 START_SECONDS = 120.0
@@ -34,12 +35,15 @@ class ChildDied(TransientError):
 
     code = "child-died"
 
-    def __init__(self, returncode: int, stderr: str) -> None:
+    def __init__(self, returncode: int, stderr: str, *, of_memory: bool = False) -> None:
         how = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
+        if of_memory:
+            how += ", for want of memory"
         last = stderr.strip().splitlines()[-1:] or [""]
         super().__init__(f"the child process died ({how}){': ' + last[0] if last[0] else ''}")
         self.returncode = returncode
         self.stderr = stderr
+        self.of_memory = of_memory
 
 
 class Call:
@@ -48,6 +52,10 @@ class Call:
     def results(self, stage: str) -> Iterable[StageResult]:
         """Return the results of an earlier stage."""
         raise NotImplementedError
+
+    def adoptable(self) -> Iterable[Adoptable]:
+        """Return what earlier generations made for the stage that is planned."""
+        return ()
 
     def progress(self, done: int) -> None:
         """Take note of the units done."""
@@ -77,6 +85,7 @@ class ChildProcess:
             process_group=0,
         )
         self._killed = False
+        self._oom_kills = 0
         self._known: set[str] = set()
         self._stderr: deque[str] = deque(maxlen=50)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
@@ -121,15 +130,18 @@ class ChildProcess:
         for digest in sorted(wanted - self._known):
             self._send(frames.Payload(digest=digest, body=payload(digest)))
         self._known = wanted
+        self._oom_kills = oom_kills()
         self._send(request)
         planned: list[PlannedTask] = []
-        results: dict[str, list[StageResult]] = {}
+        asked: dict[str | None, list[StageResult] | list[Adoptable]] = {}
         while True:
             match self._receive():
                 case frames.Ask(stage=stage, start=start):
                     if start == 0:
-                        results[stage] = list(call.results(stage))
-                    self._send_rows(results[stage], start)
+                        asked[stage] = (
+                            list(call.adoptable()) if stage is None else list(call.results(stage))
+                        )
+                    self._send_rows(asked[stage], start)
                 case frames.Progress(done=done):
                     call.progress(done)
                 case frames.Planned(tasks=tasks):
@@ -187,9 +199,10 @@ class ChildProcess:
             case other:
                 raise ChildDied(1, f"unexpected first frame {other.kind}")
 
-    def _send_rows(self, rows: list[StageResult], start: int) -> None:
+    def _send_rows(self, rows: list[StageResult] | list[Adoptable], start: int) -> None:
         stop = start + frames.ROWS_PER_FRAME
-        self._send(frames.Rows(rows=tuple(rows[start:stop]), last=stop >= len(rows)))
+        part = tuple(rows[start:stop])
+        self._send(frames.Rows(rows=part, last=stop >= len(rows)))  # type: ignore[arg-type]
 
     def _send(self, frame: Value) -> None:
         try:
@@ -211,10 +224,27 @@ class ChildProcess:
             self._process.kill()
             returncode = self._process.wait()
         self._drain.join(timeout=1)
-        return ChildDied(returncode, "".join(self._stderr))
+        killed = returncode == -signal.SIGKILL and not self._killed
+        return ChildDied(
+            returncode,
+            "".join(self._stderr),
+            of_memory=killed and oom_kills() > self._oom_kills,
+        )
 
     def _read_stderr(self) -> None:
         stream = self._process.stderr
         if stream is not None:
             while line := stream.readline(_LONGEST_LINE):
                 self._stderr.append(line.decode(errors="replace"))
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, on this machine.
+
+    A child that dies by SIGKILL while the number grows has most probably been one of them.
+    """
+    try:
+        with open("/proc/vmstat") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    except OSError:
+        return 0

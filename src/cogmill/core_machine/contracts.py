@@ -9,124 +9,68 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from cogmill.core_machine import identity
+from cogmill.core_machine.outcomes import (
+    Cancelled,
+    Cause,
+    Failed,
+    Failure,
+    Released,
+    Retry,
+    Split,
+    Succeeded,
+    TaskOutcome,
+    Told,
+    Value,
+)
+from cogmill.core_machine.records import (
+    CleanUp,
+    Job,
+    JobStatus,
+    Offer,
+    Stage,
+    Task,
+    TaskKind,
+    TaskStatus,
+)
 
-
-class Value(BaseModel):
-    """A frozen value that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JobStatus(StrEnum):
-    """OGC API - Processes status codes, stored verbatim."""
-
-    ACCEPTED = "accepted"
-    RUNNING = "running"
-    SUCCESSFUL = "successful"
-    FAILED = "failed"
-    DISMISSED = "dismissed"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether a job in this status never changes again."""
-        return self in (JobStatus.SUCCESSFUL, JobStatus.FAILED, JobStatus.DISMISSED)
-
-
-class TaskStatus(StrEnum):
-    """Where a task stands; ``ready`` has a due time and is shown as retrying after a failure."""
-
-    READY = "ready"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class TaskKind(StrEnum):
-    """A plan task inserts its stage's work tasks."""
-
-    PLAN = "plan"
-    WORK = "work"
-
-
-class Cause(StrEnum):
-    """Why an attempt did not succeed; permanent causes are never retried."""
-
-    PERMANENT = "permanent"
-    TRANSIENT = "transient"
-    MEMORY = "memory"
-    LOST = "lost"
-    HUNG = "hung"
-    SOURCE_CHANGED = "source changed"
-
-
-def _storable(text: str) -> str:
-    # A file's name or tag may carry what neither a frame nor PostgreSQL can; the rest is the news.
-    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
-
-
-Told = Annotated[str, AfterValidator(_storable)]
-
-
-class Failure(Value):
-    """What a person is told about a failed attempt or job."""
-
-    code: str
-    cause: Cause
-    message: Told
-    remedy: Told = ""
-
-    def __str__(self) -> str:
-        """Return message and remedy as one line."""
-        return f"{self.message}; {self.remedy}" if self.remedy else self.message
-
-
-# --- outcomes: returned and matched, in one place (`TaskProcessor.settle`) -------------------
-
-
-class Succeeded(Value):
-    """The attempt did its work; `result` is what it found (the state splits large ones)."""
-
-    outcome: Literal["succeeded"] = "succeeded"
-    result: JsonValue
-    peak_memory: int | None = None
-
-
-class Failed(Value):
-    """The attempt failed for good: its task and so its job fail."""
-
-    outcome: Literal["failed"] = "failed"
-    failure: Failure
-
-
-class Retry(Value):
-    """The attempt failed in a way that may pass: charged, and due again after a backoff."""
-
-    outcome: Literal["retry"] = "retry"
-    failure: Failure
-
-
-class Cancelled(Value):
-    """The machine had already taken the task back; nothing is written."""
-
-    outcome: Literal["cancelled"] = "cancelled"
-
-
-class Released(Value):
-    """The worker gives the task back unfinished (drain): not charged, due at once."""
-
-    outcome: Literal["released"] = "released"
-
-
-TaskOutcome = Annotated[
-    Succeeded | Failed | Retry | Cancelled | Released, Field(discriminator="outcome")
+__all__ = [
+    "Adoptable",
+    "Cancelled",
+    "Cause",
+    "CleanUp",
+    "EarlierResults",
+    "Failed",
+    "Failure",
+    "Job",
+    "JobStatus",
+    "JobType",
+    "JobTypes",
+    "JobView",
+    "Offer",
+    "PlannedTask",
+    "Preflight",
+    "Previous",
+    "Released",
+    "Requirements",
+    "Retry",
+    "Split",
+    "Stage",
+    "StagePlan",
+    "StageResult",
+    "StageType",
+    "Succeeded",
+    "Task",
+    "TaskKind",
+    "TaskOutcome",
+    "TaskStatus",
+    "TaskType",
+    "Told",
+    "Value",
 ]
 
 
@@ -142,18 +86,25 @@ class Requirements(Value):
         Predicted peak of the child in bytes; admits the task.
     seconds : int
         Time limit of one attempt; its deadline.
+    still : int or None
+        Seconds without progress after which an attempt hangs; None where it reports none.
     """
 
     memory: int = Field(gt=0)
     seconds: int = Field(default=3600, gt=0)
+    still: int | None = Field(default=None, gt=0)
 
 
 class PlannedTask(Value):
-    """One task that a stage's planner asks for; `key` is unique in the stage and names it."""
+    """One task that a stage's planner asks for; `key` is unique in the stage and names it.
+
+    `adopted_from` is the machine's: the task of an earlier generation whose result it takes over.
+    """
 
     key: str = Field(min_length=1, max_length=200)
     params: dict[str, JsonValue]
     requires: Requirements
+    adopted_from: int | None = None
 
 
 class StagePlan(Value):
@@ -195,6 +146,15 @@ class StageResult(Value):
     result: JsonValue
 
 
+class Adoptable(Value):
+    """What a task of an earlier generation made, with the same plan, source and engine."""
+
+    task_id: int
+    key: str
+    params: dict[str, JsonValue]
+    result: JsonValue
+
+
 class EarlierResults(Protocol):
     """Streams the results of earlier stages to a planner, ordered by task id."""
 
@@ -225,6 +185,9 @@ class Preflight(Value):
         The destination; at most one live job owns it.
     plan_memory : int
         Bytes that a plan task of this job needs.
+    plan_identity : str
+        Changes whenever a task of the same key and params could make something else; what an
+        earlier generation made under another one is not adopted.
     event : dict
         What is logged of it, as one structured event.
     """
@@ -234,6 +197,7 @@ class Preflight(Value):
     reach: str
     owns: str | None
     plan_memory: int
+    plan_identity: str = ""
     event: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -260,6 +224,23 @@ class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
         TransientError
             It is tried again.
         """
+
+    def adopt(self, job: JobView, result: ResultT, tools: ToolsT) -> bool:
+        """Whether what an earlier generation made is still there, as its result says.
+
+        Then the task is not done again; by default it is.
+        """
+        return False
+
+    def split(
+        self, job: JobView, params: ParamsT, budget: int, tools: ToolsT
+    ) -> Iterable[PlannedTask]:
+        """Return tasks that do together what one with `params` does, in `budget` bytes each.
+
+        None by default: the task cannot be split. Their results are read as those of the stage;
+        the job's bytes must not depend on the cutting.
+        """
+        return ()
 
 
 class StageType(ABC, Generic[ToolsT]):
@@ -315,96 +296,6 @@ class JobType(ABC, Generic[InputsT, ToolsT]):
     def lineage(self, inputs: InputsT) -> str:
         """Return the SHA-256 of the canonical identity inputs (RFC 8785), as 64 hex digits."""
         return identity.lineage(self.id, inputs, self.hints)
-
-
-# --- records: rows as frozen values -----------------------------------------------------------
-
-
-class Job(Value):
-    """A job as PostgreSQL has it."""
-
-    id: str
-    lineage: str
-    generation: int
-    type: str
-    version: int
-    inputs: dict[str, JsonValue]
-    source_identity: str
-    engine: str
-    reach: str
-    owns: str | None
-    prepared: str
-    priority: int
-    status: JobStatus
-    outputs: JsonValue
-    failure: Failure | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-class Stage(Value):
-    """A stage with the counts of its tasks."""
-
-    position: int
-    name: str
-    status: str
-    planned: int | None
-    remaining: int | None
-    ready: int = 0
-    running: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retrying: int = 0
-
-
-class Task(Value):
-    """A claimed task: one attempt, fenced by (id, attempt, incarnation)."""
-
-    id: int
-    job_id: str
-    position: int
-    kind: TaskKind
-    key: str
-    params: dict[str, JsonValue]
-    job_type: str
-    job_version: int
-    memory: int
-    seconds: int
-    attempt: int
-    failures: int
-    max_failures: int
-
-    @property
-    def label(self) -> str:
-        """The attempt's unique name, e.g. ``t17-a2``."""
-        return f"t{self.id}-a{self.attempt}"
-
-
-class CleanUp(Value):
-    """A claimed clean-up. `result_stays`: the job, or a later one of its destination, succeeded."""
-
-    job_id: str
-    job_type: str
-    job_version: int
-    attempt: int
-    result_stays: bool
-
-
-class Offer(Value):
-    """What a worker offers; SQL matches it with what tasks require."""
-
-    host: str
-    pid: int
-    slots: int
-    memory: int
-    seconds: int | None = None
-    job_types: tuple[str, ...]
-    engines: tuple[str, ...]
-    reaches: tuple[str, ...]
-    only_job: str | None = None
-    beat_seconds: float
-    suspect_seconds: float
 
 
 class JobTypes(Protocol):

@@ -14,6 +14,7 @@ from typing import Annotated, BinaryIO, Literal, TypeVar
 from pydantic import Field, JsonValue, TypeAdapter
 
 from cogmill.core_machine.contracts import (
+    Adoptable,
     Failure,
     JobView,
     PlannedTask,
@@ -59,25 +60,29 @@ class Preflight(Value):
     previous: Previous | None = None
 
 
+What = Literal["plan", "execute", "split", "clean"]
+
+
 class Run(Value):
-    """Plan a stage, execute a task, or clean up after a job."""
+    """Plan a stage, execute a task, plan one again in `budget` bytes, or clean up after a job."""
 
     kind: Literal["run"] = "run"
-    what: Literal["plan", "execute", "clean"]
+    what: What
     job: JobView
     prepared: str
     shared: str | None = None
     stage: str = ""
     params: dict[str, JsonValue] = Field(default_factory=dict)
     memory: int = 0
+    budget: int = 0
     successful: bool = False
 
 
 class Rows(Value):
-    """The next results of the stage that the child asked for; `last` ends them."""
+    """The next rows that the child asked for; `last` ends them."""
 
     kind: Literal["rows"] = "rows"
-    rows: tuple[StageResult, ...]
+    rows: tuple[StageResult, ...] | tuple[Adoptable, ...]
     last: bool
 
 
@@ -92,10 +97,13 @@ class Ready(Value):
 
 
 class Ask(Value):
-    """A planner wants the results of an earlier stage, from the number `start` on."""
+    """A planner wants the results of an earlier stage, from the number `start` on.
+
+    Without a stage: what earlier generations made for the one that is planned.
+    """
 
     kind: Literal["ask"] = "ask"
-    stage: str
+    stage: str | None
     start: int = 0
 
 

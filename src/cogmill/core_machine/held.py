@@ -40,10 +40,19 @@ class Held:
     order: str | None = None
     settling: bool = False
     since: float = 0.0
+    moved: float = 0.0
 
     def progress(self, done: int) -> None:
         """Take note of the units done."""
+        if done != self.done:
+            self.moved = time.monotonic()
         self.done = done
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether its progress has not moved for longer than the task says it may."""
+        limit = None if self.task is None else self.task.still_seconds
+        return limit is not None and time.monotonic() - self.moved > limit
 
     def answered(self) -> None:
         """Take note that the child is free; an order to kill it comes too late and does harm."""
@@ -57,7 +66,7 @@ class Held:
             case "drain":
                 return Released()
             case "hung":
-                message = "the task passed its deadline and was killed"
+                message = "the task passed its deadline, or stood still, and was killed"
                 return Retry(failure=Failure(code="hung", cause=Cause.HUNG, message=message))
             case _:
                 return Cancelled()
@@ -81,7 +90,7 @@ class HeldWork:
         """Note what the calling slot is about to work on; false when the worker drains."""
         with self._lock:
             if not self._draining:
-                held.since = time.monotonic()
+                held.since = held.moved = time.monotonic()
                 self._held[threading.get_ident()] = held
             return not self._draining
 
@@ -96,21 +105,27 @@ class HeldWork:
             return list(self._held.values())
 
     def drain(self) -> None:
-        """Kill all children; from now on nothing can be put."""
+        """From now on nothing can be put."""
         with self._lock:
             self._draining = True
-        self.kill_all("drain")
 
     def kill_all(self, order: str) -> None:
         """Kill all children."""
         for held in self.all():
             held.kill(order)
 
-    def kill_endless_clean_ups(self) -> None:
-        """Kill what no deadline of the database ends."""
+    def kill_hung(self) -> None:
+        """Kill what no deadline of the database ends: what stands still, endless clean-ups."""
         for held in self.all():
-            if held.task is None and time.monotonic() - held.since > CLEAN_SECONDS:
+            endless = held.task is None and time.monotonic() - held.since > CLEAN_SECONDS
+            if endless or held.stands_still:
                 held.kill("hung")
+
+    def forgive(self, seconds: float) -> None:
+        """Take note that this process slept so long: nobody can have moved meanwhile."""
+        for held in self.all():
+            held.since += seconds
+            held.moved += seconds
 
     def obey(self, order: Order) -> None:
         """Kill the child of one attempt, if it is still held."""

@@ -1,51 +1,35 @@
-"""JobProcessor submits; TaskProcessor works. Both only call the transitions of the state.
+"""JobProcessor submits; TaskProcessor works, a message at a time.
 
-A job type appears here as what its contract says and nothing else.
+Both only call the transitions of the state. A job type appears here as what its contract says and
+nothing else.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Iterable
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
 from cogmill.core_machine import frames, wakeups
-from cogmill.core_machine.children import Call, ChildDied, ChildProcess
-from cogmill.core_machine.contracts import (
-    Cancelled,
-    Cause,
-    CleanUp,
-    Failed,
-    Failure,
-    Job,
-    JobStatus,
-    JobType,
-    JobTypes,
-    JobView,
-    Preflight,
-    Released,
-    Retry,
-    StageResult,
-    Succeeded,
-    TaskKind,
-    TaskOutcome,
-)
+from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.contracts import Job, JobStatus, JobType, JobTypes, Preflight
 from cogmill.core_machine.identity import job_id
 from cogmill.core_machine.preflighting import preflight
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.jobs import NewJob, NewStage
-from cogmill.core_machine.state.tasks import Attempt, Settled
+from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import CogmillError, Refused, TransientError
+from cogmill.core_machine.worker import Worker
+from cogmill.errors import Refused, TransientError
 
 log = logging.getLogger(__name__)
 
 SUBMIT_LOOKS = 10
-MAX_BACKOFF_SECONDS = 600.0
 MOST_PRIORITY = 2**15 - 1
 """The database keeps it in two bytes."""
 
@@ -56,6 +40,17 @@ class Submitted:
 
     job: Job
     created: bool
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A submit: what is asked for, and what of earlier generations does not count."""
+
+    job_type: JobType[Any, Any]
+    inputs: BaseModel
+    priority: int
+    anew: bool
+    adopt_before: int | None
 
 
 class JobProcessor:
@@ -96,30 +91,73 @@ class JobProcessor:
                 f"use one from -{MOST_PRIORITY} to {MOST_PRIORITY}",
             )
         job_type = self._types.get(type_id)
-        lineage = job_type.lineage(inputs)
+        return self._submit(
+            _Request(job_type, inputs, priority, anew=force, adopt_before=0 if force else None)
+        )
+
+    def retry(self, prefix: str, *, from_stage: str | None = None) -> Submitted:
+        """Make the next generation of an ended job's lineage; what succeeded is taken over.
+
+        Parameters
+        ----------
+        prefix : str
+            The beginning of the job's id.
+        from_stage : str, optional
+            The first stage that is done again whatever is there of it; a successful job can be
+            retried only so.
+
+        Raises
+        ------
+        JobNotFound, UnknownJobType
+            There is no such job, or its type is not installed here.
+        Refused
+            There is nothing to retry, the stage is unknown, or preflight refused the input.
+        """
+        job = self._state.jobs.get(prefix)
+        job_type = self._types.get(job.type)
+        names = [stage.name for stage in job_type.stages]
+        if from_stage is not None and from_stage not in names:
+            raise Refused(
+                f"job type {job.type} has no stage {from_stage!r}", f"it has {', '.join(names)}"
+            )
+        newest = self._state.generations.newest(job.lineage) or job
+        if newest.status is JobStatus.SUCCESSFUL and from_stage is None:
+            raise Refused(
+                f"job {newest.id[:12]} of the same lineage is successful already",
+                "name the stage to begin with (--from-stage), or run it with --force",
+            )
+        inputs = job_type.inputs.model_validate(newest.inputs)
+        before = None if from_stage is None else names.index(from_stage)
+        return self._submit(
+            _Request(job_type, inputs, newest.priority, anew=True, adopt_before=before)
+        )
+
+    def _submit(self, request: _Request) -> Submitted:
+        job_type = request.job_type
+        lineage = job_type.lineage(request.inputs)
         child: ChildProcess | None = None
         try:
             for _ in range(SUBMIT_LOOKS):
-                newest = self._state.jobs.newest(lineage)
+                newest = self._state.generations.newest(lineage)
                 if newest is not None and not newest.status.terminal:
                     if newest.engine in self._state.workers.engines():
                         return Submitted(job=newest, created=False)
                     child = child or self._spawn()
-                    if newest.engine == child.engines[type_id]:
+                    if newest.engine == child.engines[job_type.id]:
                         return Submitted(job=newest, created=False)
                     self._supersede(newest)
                     continue
                 child = child or self._spawn()
-                request = frames.Preflight(
+                asked = frames.Preflight(
                     job_type=job_type.id,
-                    inputs=inputs.model_dump(mode="json"),
-                    previous=None if newest is None else self._state.jobs.previous(lineage),
+                    inputs=request.inputs.model_dump(mode="json"),
+                    previous=None if newest is None else self._state.generations.previous(lineage),
                 )
-                found, intact = preflight(child, request)
-                engine = child.engines[type_id]
-                if newest is not None and intact and not force and _same(newest, found, engine):
+                found, intact = preflight(child, asked)
+                engine = child.engines[job_type.id]
+                if newest and intact and not request.anew and _same(newest, found, engine):
                     return Submitted(job=newest, created=False)
-                job = self._record(job_type, inputs, found, engine, newest, priority)
+                job = self._record(request, found, engine, newest)
                 if job is not None:
                     wakeups.flush(self._state, self._publisher)
                     return Submitted(job=job, created=True)
@@ -134,27 +172,23 @@ class JobProcessor:
         self._state.jobs.dismiss(job.id)
 
     def _record(
-        self,
-        job_type: JobType[Any, Any],
-        inputs: BaseModel,
-        found: Preflight,
-        engine: str,
-        newest: Job | None,
-        priority: int,
+        self, request: _Request, found: Preflight, engine: str, newest: Job | None
     ) -> Job | None:
-        lineage = job_type.lineage(inputs)
+        job_type = request.job_type
+        lineage = job_type.lineage(request.inputs)
         generation = 1 if newest is None else newest.generation + 1
-        return self._state.jobs.submit(
+        return self._state.generations.submit(
             NewJob(
                 id=job_id(lineage, job_type.version, found.source_identity, engine, generation),
                 lineage=lineage,
                 generation=generation,
                 type=job_type.id,
                 version=job_type.version,
-                inputs=inputs.model_dump(mode="json"),
+                inputs=request.inputs.model_dump(mode="json"),
                 engine=engine,
-                priority=priority,
+                priority=request.priority,
                 preflight=found,
+                adopt_before=request.adopt_before,
                 stages=tuple(
                     NewStage(
                         name=stage.name,
@@ -175,205 +209,73 @@ def _same(newest: Job, found: Preflight, engine: str) -> bool:
     )
 
 
-class Watch(Protocol):
-    """Who looks after an attempt while it runs."""
-
-    def progress(self, done: int) -> None:
-        """Take note of the units done."""
-        ...
-
-    def answered(self) -> None:
-        """Take note that the child is free: what is left is to settle."""
-        ...
-
-    def ordered(self) -> TaskOutcome | None:
-        """Return what to settle when the child was killed on order; None when nobody ordered it."""
-        ...
-
-
 class TaskProcessor:
-    """Runs claimed attempts in a child and settles them.
+    """The queue trigger: does one piece of work a message, in whatever process the host has.
+
+    The process becomes a worker at its first message and stays one: its threads beat between
+    messages, its children wait for the next. A fork of it becomes a worker of its own.
 
     Parameters
     ----------
-    backoff : callable
-        Seconds until the next attempt, from the number of failures so far.
+    open_worker : callable
+        Opens what a worker needs, and the worker, not yet started; once in each process.
     """
 
-    def __init__(
-        self,
-        state: StateManager,
-        types: JobTypes,
-        publisher: WakeupPublisher,
-        backoff: Callable[[int], float] | None = None,
-    ) -> None:
-        self._state = state
-        self._types = types
-        self._publisher = publisher
-        self._backoff = backoff or _backoff
+    def __init__(self, open_worker: Callable[[], AbstractContextManager[Worker]]) -> None:
+        self._open_worker = open_worker
+        self._hosts: dict[int, _Host] = {}
 
-    def process(self, attempt: Attempt, child: ChildProcess, watch: Watch) -> TaskOutcome:
-        """Run one attempt and settle it.
+    def process(self, reference: str) -> bool:
+        """Do one task or clean-up: of the job `reference`, or else whatever is due.
+
+        Called with any message, late, doubled or wrong, by any thread, it does what there is to do
+        and nothing twice. When it did something it sends the message on, as there may be more.
+
+        Parameters
+        ----------
+        reference : str
+            What a `WakeupPublisher` sent.
 
         Returns
         -------
-        TaskOutcome
-            What was settled; `Cancelled` also when the lease was lost.
+        bool
+            Whether there was anything to do.
 
         Raises
         ------
         TransientError
-            The database does not answer: whether the attempt is settled is not known.
+            The database does not answer; let the message be delivered again.
         """
-        try:
-            outcome, planned, shared = self._run(attempt, child, watch)
-            watch.answered()
-            settled = self.settle(attempt, outcome, planned, shared)
-        except TransientError:
-            raise
-        except Exception as error:
-            # Given back uncharged, it would be claimed and meet the same again, without end.
-            trace = None if isinstance(error, CogmillError) else error
-            log.warning("task %s met a defect: %s", attempt.task.label, error, exc_info=trace)
-            child.kill()
-            outcome = _defect(error)
-            settled = self.settle(attempt, outcome)
-        if settled is Settled.LOST:
-            return Cancelled()
-        if settled is Settled.STAGE_DONE:
-            self._state.jobs.advance(attempt.task.job_id)
-        if settled is Settled.STAGE_DONE or attempt.task.kind is TaskKind.PLAN:
-            wakeups.flush(self._state, self._publisher)
-        return outcome
+        # By process, and never a lock from before a fork, which a thread that is gone may hold.
+        host = self._hosts.setdefault(os.getpid(), _Host(self._open_worker))
+        return host.worker().do_one(reference)
 
-    def settle(
-        self,
-        attempt: Attempt,
-        outcome: TaskOutcome,
-        planned: Iterable[Any] = (),
-        shared: JsonValue = None,
-    ) -> Settled:
-        """Write an outcome, fenced; the one place that decides what each outcome means."""
-        tasks = self._state.tasks
-        match outcome:
-            case Succeeded(result=result, peak_memory=peak):
-                if attempt.task.kind is TaskKind.PLAN:
-                    return tasks.succeed_plan(attempt, shared, planned, peak)
-                return tasks.succeed(attempt, result, peak)
-            case Failed(failure=failure):
-                return tasks.fail(attempt, failure)
-            case Retry(failure=failure):
-                failures = attempt.task.failures + 1
-                if failures >= attempt.task.max_failures:
-                    return tasks.fail(attempt, failure)
-                return tasks.retry(attempt, failure, self._backoff(failures))
-            case Released():
-                return tasks.release(attempt)
-            case Cancelled():
-                return Settled.LOST
-
-    def _run(
-        self, attempt: Attempt, child: ChildProcess, watch: Watch
-    ) -> tuple[TaskOutcome, list[Any], JsonValue]:
-        try:
-            request = self._request(attempt)
-            call = _Call(self._state, attempt.task.job_id, watch.progress)
-            answer, planned = child.run(request, self._state.jobs.payload, call)
-        except ChildDied as death:
-            return watch.ordered() or Retry(failure=_death(death)), [], None
-        match answer:
-            case frames.Returned(value=value, peak_memory=peak):
-                if attempt.task.kind is TaskKind.PLAN:
-                    return Succeeded(result=None, peak_memory=peak), planned, value
-                return Succeeded(result=value, peak_memory=peak), [], None
-            case frames.Raised(failure=failure, detail=detail):
-                log.debug("task %s failed: %s", attempt.task.label, detail)
-                if failure.cause in (Cause.PERMANENT, Cause.SOURCE_CHANGED):
-                    return Failed(failure=failure), [], None
-                return Retry(failure=failure), [], None
-
-    def _request(self, attempt: Attempt) -> frames.Run:
-        task = attempt.task
-        job = self._state.jobs.get(task.job_id)
-        stage, shared, prepared = self._state.jobs.stage_shared(task.job_id, task.position)
-        return frames.Run(
-            what="plan" if task.kind is TaskKind.PLAN else "execute",
-            job=_view(job, task.label),
-            prepared=prepared,
-            shared=shared,
-            stage=stage,
-            params=task.params,
-            memory=task.memory,
-        )
-
-    def clean(
-        self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]
-    ) -> None:
-        """Run one clean-up that is owed and settle it through `settle`."""
-        job = self._state.jobs.get(claimed.job_id)
-        request = frames.Run(
-            what="clean",
-            job=_view(job, f"c{claimed.attempt}"),
-            prepared=job.prepared,
-            successful=claimed.result_stays,
-        )
-        try:
-            answer, _ = child.run(request, self._state.jobs.payload, _Call(self._state, job.id))
-        except ChildDied as death:
-            settle(_death(death))
-            raise
-        settle(answer.failure if isinstance(answer, frames.Raised) else None)
+    def close(self) -> None:
+        """Give back what runs and sign off."""
+        host = self._hosts.pop(os.getpid(), None)
+        if host is not None:
+            host.close()
 
 
-class _Call(Call):
-    """Answers a child's questions from the state."""
+class _Host:
+    """The worker of one process, opened at its first use."""
 
-    def __init__(
-        self, state: StateManager, job: str, progress: Callable[[int], None] | None = None
-    ) -> None:
-        self._state = state
-        self._job = job
-        self._progress = progress
+    def __init__(self, open_worker: Callable[[], AbstractContextManager[Worker]]) -> None:
+        self._open_worker = open_worker
+        self._lock = threading.Lock()
+        self._parts = ExitStack()
+        self._worker: Worker | None = None
 
-    def results(self, stage: str) -> Iterable[StageResult]:
-        return self._state.jobs.results(self._job, stage)
+    def worker(self) -> Worker:
+        with self._lock:
+            if self._worker is None:
+                worker = self._parts.enter_context(self._open_worker())
+                worker.start()
+                self._parts.callback(worker.stop)
+                self._worker = worker
+            return self._worker
 
-    def progress(self, done: int) -> None:
-        if self._progress is not None:
-            self._progress(done)
-
-
-def _view(job: Job, attempt: str) -> JobView:
-    return JobView(
-        id=job.id,
-        lineage=job.lineage,
-        generation=job.generation,
-        type=job.type,
-        version=job.version,
-        inputs=job.inputs,
-        source_identity=job.source_identity,
-        engine=job.engine,
-        prepared=None,
-        attempt=attempt,
-    )
-
-
-def _defect(error: Exception) -> Failed | Retry:
-    if isinstance(error, CogmillError):
-        message = error.message
-        return Failed(
-            failure=Failure(
-                code=error.code, cause=Cause.PERMANENT, message=message, remedy=error.remedy
-            )
-        )
-    message = f"{type(error).__name__}: {error}"[:1000]
-    return Retry(failure=Failure(code="defect", cause=Cause.TRANSIENT, message=message))
-
-
-def _death(death: ChildDied) -> Failure:
-    return Failure(code="child-died", cause=Cause.LOST, message=str(death))
-
-
-def _backoff(failures: int) -> float:
-    """Exponential with jitter; the first retry is soon, since most causes pass at once."""
-    return min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.5)
+    def close(self) -> None:
+        with self._lock:
+            self._worker = None
+            self._parts.close()

@@ -2,31 +2,31 @@
 
 Threads: each slot owns a child and lives as long as the worker (the kernel kills a child when the
 thread that spawned it ends); one thread beats; one watches the lease; one listens for wake-ups;
-one reconciles.
+one reconciles. On demand, the slots wait for messages of their host instead of looking.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+from cogmill.core_machine.attempting import AttemptRunner
+from cogmill.core_machine.awake import Silence, wall_seconds
 from cogmill.core_machine.children import ChildDied, ChildProcess
-from cogmill.core_machine.contracts import CleanUp, Failure, JobTypes, Offer, Task
+from cogmill.core_machine.contracts import CleanUp, Failure, Offer, Task
+from cogmill.core_machine.equipment import Equipment, Place
 from cogmill.core_machine.held import Held, HeldWork
-from cogmill.core_machine.orchestration import TaskProcessor
-from cogmill.core_machine.reconciliation import SystemReconciler
-from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Listener
+from cogmill.core_machine.state.listening import Listener
 from cogmill.core_machine.state.tasks import Attempt
-from cogmill.core_machine.wakeups import WakeupPublisher
 from cogmill.errors import CogmillError, TransientError
-from cogmill.settings import PARENT_MEMORY, Pace
+from cogmill.settings import PARENT_MEMORY
 
 log = logging.getLogger(__name__)
 
@@ -36,49 +36,31 @@ LISTEN_SECONDS = 0.5
 """How long a stop may wait for the listening thread."""
 STOP_SECONDS = 10.0
 """How long a stop may wait for threads that wait for the database."""
+SLEPT_BEATS = 4
+"""So many missed beats in a row are a sleep of this process, and no time that its tasks had."""
+SWEEP_ALARM_SECONDS = 300.0
+"""So long without a recorded sweep is an alarm: every worker sweeps, and records it each minute."""
 
 
-@dataclass(frozen=True)
-class Equipment:
-    """What a worker is built from; `runtime` puts it together."""
+@dataclass
+class _Message:
+    """A call of `do_one` that waits for a slot."""
 
-    state: StateManager
-    types: JobTypes
-    publisher: WakeupPublisher
-    spawn: Callable[[], ChildProcess]
-    pace: Pace
+    job_id: str
+    answered: threading.Event = field(default_factory=threading.Event)
+    did: bool = False
+    error: Exception | None = None
 
 
 class Worker:
-    """Claims tasks and clean-ups, runs them in children, beats, and reconciles.
+    """Claims tasks and clean-ups, runs them in children, beats, and reconciles."""
 
-    Parameters
-    ----------
-    slots : int
-        Children that work at once.
-    memory : int
-        Bytes for the parent and its children together.
-    host : str
-        The reach that this worker offers besides ``any``.
-    only_job : str or None
-        Claim tasks of this job only.
-    """
-
-    def __init__(
-        self,
-        equipment: Equipment,
-        *,
-        slots: int,
-        memory: int,
-        host: str,
-        only_job: str | None = None,
-    ) -> None:
+    def __init__(self, equipment: Equipment, place: Place) -> None:
         self._with = equipment
         self._pace = equipment.pace
-        self._slots = slots
-        self._memory = memory - PARENT_MEMORY
-        self._host = host
-        self._only_job = only_job
+        self._place = place
+        self._memory = place.memory - PARENT_MEMORY
+        self._messages: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         self._held = HeldWork()
         # Held during calls of the database that say or change what this incarnation holds: a claim,
         # a beat, a new incarnation. So a beat knows of every claim before it, and none is doubted
@@ -87,15 +69,17 @@ class Worker:
         self._incarnation = uuid.uuid4()
         self._pid = os.getpid()
         self._engines: tuple[str, ...] = ()
-        self._last_beat = 0.0
+        self._silence = Silence(self._pace.beat / 2)
+        self._beat_at = wall_seconds()
         self._doubtful = False
         self._error: Exception | None = None
-        self._processor = TaskProcessor(equipment.state, equipment.types, equipment.publisher)
-        self._reconciler = SystemReconciler(equipment.state, equipment.publisher)
+        self._runner = AttemptRunner(equipment.state, equipment.publisher)
+        self._closing = threading.Event()
         self._stop = threading.Event()
         self._wake = threading.Condition()
         self._registered = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._slots: list[threading.Thread] = []
+        self._others: list[threading.Thread] = []
 
     @property
     def incarnation(self) -> uuid.UUID:
@@ -124,59 +108,110 @@ class Worker:
         CogmillError
             No child could be started, or the database does not answer.
         """
-        for slot in range(self._slots):
-            self._thread(f"slot-{slot}", self._slot)
+        slots = [self._thread(f"slot-{n}", self._slot) for n in range(self._place.slots)]
+        self._slots = slots
         while not self._registered.wait(0.05):
             if self._error is not None:
                 self.stop()
                 raise self._error
         beat, look = self._pace.beat, self._pace.look
-        self._thread("beat", lambda: self._repeat("beating", lambda: beat, self.beat))
-        self._thread("lease", lambda: self._repeat("watching", lambda: beat / 2, self._watch))
-        self._thread(
-            "reconcile",
-            lambda: self._repeat("reconciling", lambda: _jittered(look), self._reconcile),
-        )
-        self._thread("listen", self._listen)
+        self._others = [
+            self._thread("beat", lambda: self._repeat("beating", lambda: beat, self.beat)),
+            self._thread("lease", lambda: self._repeat("watching", lambda: beat / 2, self._watch)),
+            self._thread(
+                "reconcile",
+                lambda: self._repeat("reconciling", lambda: _jittered(look), self._reconcile),
+            ),
+            self._thread("listen", self._listen),
+        ]
 
     def wake(self) -> None:
         """Look for work now."""
         with self._wake:
             self._wake.notify_all()
 
-    def stop(self) -> None:
-        """Drain: kill the children, give their attempts back uncharged, retire the row."""
+    def do_one(self, reference: str) -> bool:
+        """Do one task or clean-up, of the job `reference` before others; only on demand.
+
+        Returns
+        -------
+        bool
+            Whether there was anything to do; then the message is sent on, as there may be more.
+
+        Raises
+        ------
+        CogmillError
+            The database does not answer, or the worker is stopping.
+        """
+        if wall_seconds() - self._beat_at > 2 * self._pace.beat:
+            self.beat()  # the host slept: the row may be gone, and a claim would find nothing
+        message = _Message(reference)
+        self._messages.put(message)
+        while not message.answered.wait(0.5):
+            if self._closing.is_set():
+                raise TransientError("the worker is stopping", "deliver the message again")
+        if message.error is not None:
+            raise message.error
+        if message.did:
+            self._with.publisher.wake(reference)
+        return message.did
+
+    def stop(self, grace: float = 0.0, hurry: threading.Event | None = None) -> None:
+        """Drain: claim no more, wait, give back uncharged what still runs, retire the row.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds that running attempts get to end by themselves.
+        hurry : threading.Event, optional
+            Ends the grace when it is set.
+        """
         if os.getpid() != self._pid:
             return  # a fork: the threads and the children are its parent's
-        self._stop.set()
+        self._closing.set()
         self._held.drain()
         self.wake()
-        until = time.monotonic() + STOP_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        for _ in self._slots:
+            self._messages.put(None)
+        hurry = hurry or threading.Event()
+        until = time.monotonic() + grace
+        while not self.idle and time.monotonic() < until and not hurry.wait(0.05):
+            pass
+        self._held.kill_all("drain")
+        _join(self._slots)
+        self._stop.set()
+        _join(self._others)
         if self._registered.is_set() and self._has_lease:
             try:
                 self._with.state.workers.retire(self._incarnation)
             except CogmillError as error:
                 log.warning("the worker could not sign off; it will be found: %s", error)
 
-    def _thread(self, name: str, target: Callable[[], None]) -> None:
+    def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=target, name=f"cogmill-{name}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        return thread
 
     # --- slots --------------------------------------------------------------------------------
 
     def _slot(self) -> None:
         child: ChildProcess | None = None
-        while not self._stop.is_set():
+        while not self._closing.is_set():
+            message: _Message | None = None
             try:
                 child = child or self._with.spawn()
                 self._register(child)
-                if not self._work(child):
+                if self._place.on_demand:
+                    message = self._messages.get()
+                did = self._work(child, message)
+                if not self._place.on_demand and not did:
                     self._sleep()
             except Exception as error:
                 self._recover(error, spawned=child is not None)
+                if message is not None and isinstance(error, CogmillError):
+                    message.error = None if message.did else error
+            if message is not None:
+                message.answered.set()
             if child is not None and not child.alive:
                 child.close()
                 child = None
@@ -201,7 +236,7 @@ class Worker:
 
     def _register(self, child: ChildProcess) -> None:
         with self._claiming:
-            if not self._registered.is_set() and not self._stop.is_set():
+            if not self._registered.is_set() and not self._closing.is_set():
                 self._engines = tuple(sorted(set(child.engines.values())))
                 self._enter()
                 self._registered.set()
@@ -209,33 +244,34 @@ class Worker:
     def _enter(self) -> None:
         """Take an incarnation: a new row."""
         self._incarnation = uuid.uuid4()
-        began = time.monotonic()
         self._with.state.workers.register(
             self._incarnation,
             Offer(
-                host=self._host,
+                host=self._place.host,
                 pid=self._pid,
-                slots=self._slots,
+                slots=self._place.slots,
                 memory=self._memory,
                 job_types=tuple(self._with.types.ids()),
                 engines=self._engines,
-                reaches=("any", self._host),
-                only_job=self._only_job,
+                reaches=("any", self._place.host),
+                only_job=self._place.only_job,
                 beat_seconds=self._pace.beat,
                 suspect_seconds=self._pace.suspect,
             ),
         )
-        self._last_beat = began
+        self._silence.broken()
 
-    def _work(self, child: ChildProcess) -> bool:
-        claimed = self._claim(child)
+    def _work(self, child: ChildProcess, message: _Message | None) -> bool:
+        claimed = self._claim(child, None if message is None else message.job_id)
         if claimed is None:
             return False
+        if message is not None:
+            message.did = True
         work, incarnation, held = claimed
         try:
             if isinstance(work, Task):
                 attempt = Attempt(task=work, incarnation=incarnation)
-                self._processor.process(attempt, child, held)
+                self._runner.run(attempt, child, held)
             else:
                 self._clean(work, incarnation, held)
         except BaseException:
@@ -250,9 +286,11 @@ class Worker:
         self.wake()
         return True
 
-    def _claim(self, child: ChildProcess) -> tuple[Task | CleanUp, uuid.UUID, Held] | None:
+    def _claim(
+        self, child: ChildProcess, first: str | None
+    ) -> tuple[Task | CleanUp, uuid.UUID, Held] | None:
         with self._claiming:
-            if self._stop.is_set() or not self._has_lease:
+            if self._closing.is_set() or not self._has_lease:
                 return None
             incarnation = self._incarnation
             if self._doubtful:
@@ -260,7 +298,9 @@ class Worker:
             # Until it is noted as held, nobody knows what this claim may have made.
             self._doubtful = True
             state = self._with.state
-            work = state.tasks.claim(incarnation, self._memory - self._held.memory())
+            free = self._memory - self._held.memory()
+            work = state.tasks.claim(incarnation, free, job_id=first) if first else None
+            work = work or state.tasks.claim(incarnation, free)
             claimed = work or state.cleanups.claim(incarnation)
             if claimed is not None:
                 held = Held(job_id=claimed.job_id, child=child, task=work)
@@ -290,38 +330,48 @@ class Worker:
                 delay = CLEAN_RETRY_SECONDS * 2.0 ** min(claimed.attempt - 1, 6)
             self._with.state.cleanups.settle(incarnation, claimed, failure, delay)
 
-        self._processor.clean(claimed, held.child, settle)
+        self._runner.clean(claimed, held.child, settle)
 
     def _sleep(self) -> None:
         with self._wake:
-            if not self._stop.is_set():
+            if not self._closing.is_set():
                 self._wake.wait(_jittered(self._pace.look))
 
     # --- heartbeat ----------------------------------------------------------------------------
 
     @property
     def _has_lease(self) -> bool:
-        return time.monotonic() - self._last_beat <= self._pace.lease
+        return self._silence.seconds <= self._pace.lease
 
     def beat(self) -> None:
         """Beat once and obey the orders that come back."""
         with self._claiming:
-            began = time.monotonic()
-            orders = self._with.state.workers.beat(self._incarnation, self._held.report())
-            if orders is None:
+            self._forgive_sleep()
+            beaten = self._with.state.workers.beat(self._incarnation, self._held.report())
+            if beaten is None:
                 log.warning("this worker was declared dead; it begins a new incarnation")
                 self._held.kill_all("lost")
                 self._enter()
                 return
-            self._last_beat = began
-        for order in orders:
+            self._silence.broken()
+        for order in beaten.orders:
             self._held.obey(order)
+        if beaten.unswept is not None and beaten.unswept > SWEEP_ALARM_SECONDS:
+            log.error("no sweep of a reconciler was recorded for %.0f s", beaten.unswept)
+
+    def _forgive_sleep(self) -> None:
+        """Give tasks the time back that this process was stopped, or its machine asleep."""
+        slept = wall_seconds() - self._beat_at
+        if slept > SLEPT_BEATS * self._pace.beat and not self.idle:
+            self._held.forgive(slept)
+            self._with.state.tasks.extend_deadlines(self._incarnation, slept)
+        self._beat_at = wall_seconds()
 
     def _watch(self) -> None:
         # A thread of its own: whoever speaks to a database that is silent waits.
-        if not self._has_lease:
+        if self._silence.passed() > self._pace.lease:
             self._held.kill_all("lost")
-        self._held.kill_endless_clean_ups()
+        self._held.kill_hung()
 
     # --- listening and repairing --------------------------------------------------------------
 
@@ -344,8 +394,14 @@ class Worker:
             self.wake()
 
     def _reconcile(self) -> None:
-        if self._reconciler.step():
+        if self._with.reconciler.glance():
             self.wake()
+
+
+def _join(threads: Iterable[threading.Thread]) -> None:
+    until = time.monotonic() + STOP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def _jittered(seconds: float) -> float:

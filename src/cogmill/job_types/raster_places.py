@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -42,6 +42,11 @@ def intermediates(target: Location, job_id: str, tools: Tools) -> Location:
     if tools.staging is None:
         return beside(target, job_id)
     return staging_area(Location.parse(tools.staging).as_collection(), job_id[:16])
+
+
+def is_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
+    """Whether a `StagedObject`, as JSON, is staged or committed, whole."""
+    return tools.storage.can_commit(StagedObject.model_validate(staged))
 
 
 def write_record(area: Location, staged: Iterable[StagedObject], tools: Tools) -> None:

@@ -22,6 +22,8 @@ from cogmill.core_machine.contracts import (
 from cogmill.job_types.tools import Tools
 
 TASK_SECONDS = 3600
+STILL_SECONDS = 1200
+"""A tile reports every row of blocks: none for so long, and its attempt hangs."""
 PUBLISH_SECONDS = 6 * 3600
 PUBLISH_MEMORY = 256 * 2**20
 """Publishing streams a few blocks; this is the process itself and its indexes."""
@@ -52,10 +54,20 @@ class PieceParams(_Value):
 
 
 class PieceResult(_Value):
-    """An intermediate: `piece` is a `raster.pieces.Piece` as JSON."""
+    """An intermediate.
+
+    Attributes
+    ----------
+    piece : dict
+        A `raster.pieces.Piece` as JSON.
+    staged : dict or None
+        A `storage.staging.StagedObject` as JSON: the committed object that holds it. None in
+        what an older version of cogmill recorded.
+    """
 
     piece: dict[str, JsonValue]
     counted: Counted
+    staged: dict[str, JsonValue] | None = None
 
 
 class TileParams(_Value):
@@ -127,6 +139,12 @@ class PieceTask(TaskType[PieceParams, PieceResult, Tools]):
 
         return raster_tasks.make_piece(job, params, tools)
 
+    def adopt(self, job: JobView, result: PieceResult, tools: Tools) -> bool:
+        """Whether the intermediate is still there, whole."""
+        from cogmill.job_types import raster_places
+
+        return result.staged is not None and raster_places.is_there(result.staged, tools)
+
 
 class TileTask(TaskType[TileParams, TileResult, Tools]):
     """Reads, warps, encodes, verifies and stages one output tile."""
@@ -142,6 +160,12 @@ class TileTask(TaskType[TileParams, TileResult, Tools]):
 
         return raster_tasks.make_tile(job, params, shared, tools)
 
+    def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
+        """Whether the encoded tile is still staged or committed, whole; an empty one always is."""
+        from cogmill.job_types import raster_places
+
+        return result.staged is None or raster_places.is_there(result.staged, tools)
+
 
 class OverviewsTask(TaskType[NoParams, OverviewsResult, Tools]):
     """Computes the upper levels of one COG from the third level of its tiles."""
@@ -156,6 +180,12 @@ class OverviewsTask(TaskType[NoParams, OverviewsResult, Tools]):
         from cogmill.job_types import raster_tasks
 
         return raster_tasks.make_overviews(job, shared, tools)
+
+    def adopt(self, job: JobView, result: OverviewsResult, tools: Tools) -> bool:
+        """Whether the encoded levels are still there, whole."""
+        from cogmill.job_types import raster_places
+
+        return raster_places.is_there(result.staged, tools)
 
 
 class PublishTask(TaskType[NoParams, Outputs, Tools]):
@@ -204,7 +234,7 @@ class TilesStage(StageType[Tools]):
         from cogmill.job_types.raster_preflight import plan_of
 
         plan = plan_of(job)
-        needs = Requirements(memory=plan.memory.total, seconds=TASK_SECONDS)
+        needs = Requirements(memory=plan.memory.total, seconds=TASK_SECONDS, still=STILL_SECONDS)
         pieces = [PieceResult.model_validate(row.result) for row in earlier.of("pieces")]
         shared: JsonValue = [piece.piece for piece in pieces]
         return StagePlan(

@@ -63,9 +63,13 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
     area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
     final = area.join(f"piece_{params.number:06d}.{job.attempt}")
     writer = PieceWriter(plan.piece_codec, held)
-    tools.storage.commit(tools.storage.stage(final, writer.chunks(), area))
-    piece = writer.piece(str(final))
-    return PieceResult(piece=piece.model_dump(mode="json"), counted=counted)
+    staged = tools.storage.stage(final, writer.chunks(), area)
+    tools.storage.commit(staged)
+    return PieceResult(
+        piece=writer.piece(str(final)).model_dump(mode="json"),
+        counted=counted,
+        staged=staged.model_dump(mode="json"),
+    )
 
 
 def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools) -> TileResult:

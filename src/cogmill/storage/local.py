@@ -204,6 +204,13 @@ class LocalStore:
         except OSError as error:
             raise _translated(error, staged.final) from error
 
+    def can_commit(self, staged: StagedObject) -> bool:
+        """Return whether the bytes are in the hidden file or under the final name, whole."""
+        try:
+            return _holds(_part(staged), staged) or _holds(staged.final.path, staged)
+        except OSError as error:
+            raise _translated(error, staged.final) from error
+
     def abort(self, staged: StagedObject) -> None:
         """Remove the hidden file; repeated, or after a commit, it does nothing."""
         try:

@@ -164,6 +164,13 @@ class MemoryStore:
             self._staged.pop(staged.handle, None)
             return _info(staged.final, current)
 
+    def can_commit(self, staged: StagedObject) -> bool:
+        """Return whether the bytes are held, staged or committed."""
+        with self._lock:
+            held = self._staged.get(staged.handle)
+            current = self._objects.get(staged.final)
+        return any(found is not None and _matches(found.data, staged) for found in (held, current))
+
     def abort(self, staged: StagedObject) -> None:
         """Forget staged bytes; repeated, or after a commit, it does nothing."""
         with self._lock:

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cogmill import failpoints
 from cogmill.errors import PermanentError, Refused, StorageUnavailable
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedLeftover, StagedObject
@@ -189,6 +190,10 @@ class Store(Protocol):
         """
         ...
 
+    def can_commit(self, staged: StagedObject) -> bool:
+        """Return whether the bytes are there, whole, staged or committed; it reads them."""
+        ...
+
     def abort(self, staged: StagedObject) -> None:
         """Forget staged bytes; repeated, or after a commit, it does nothing."""
         ...
@@ -245,10 +250,12 @@ class Storage:
 
     def delete(self, location: Location) -> None:
         """Remove one object; a missing one is fine."""
+        failpoints.reach("storage.delete")
         self._store(location).delete(location)
 
     def delete_prefix(self, area: Location) -> None:
         """Remove a staging area and all in it; see `Store.delete_prefix`."""
+        failpoints.reach("storage.delete_prefix")
         self._store(area).delete_prefix(area)
 
     def stage(self, final: Location, chunks: Iterable[bytes], area: Location) -> StagedObject:
@@ -257,11 +264,21 @@ class Storage:
             raise Refused(
                 f"{final} cannot be staged in {area}", "stage in the store of the destination"
             )
-        return self._store(final).stage(final, chunks, area)
+        failpoints.reach("storage.stage")
+        staged = self._store(final).stage(final, chunks, area)
+        failpoints.reach("storage.staged")
+        return staged
 
     def commit(self, staged: StagedObject) -> ObjectInfo:
         """Make staged bytes the object; see `Store.commit`."""
-        return self._store(staged.final).commit(staged)
+        failpoints.reach("storage.commit")
+        made = self._store(staged.final).commit(staged)
+        failpoints.reach("storage.committed")
+        return made
+
+    def can_commit(self, staged: StagedObject) -> bool:
+        """Return whether a commit would succeed; see `Store.can_commit`."""
+        return self._store(staged.final).can_commit(staged)
 
     def abort(self, staged: StagedObject) -> None:
         """Forget staged bytes."""

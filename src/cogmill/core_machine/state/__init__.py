@@ -8,6 +8,7 @@ from __future__ import annotations
 from cogmill.core_machine.state.audit import Events, Reconciliations, Wakeups
 from cogmill.core_machine.state.cleanup import CleanUps
 from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.generations import Generations
 from cogmill.core_machine.state.jobs import Jobs
 from cogmill.core_machine.state.tasks import Tasks
 from cogmill.core_machine.state.workers import Workers
@@ -18,6 +19,7 @@ class StateManager:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.generations = Generations(database)
         self.jobs = Jobs(database)
         self.tasks = Tasks(database)
         self.workers = Workers(database)

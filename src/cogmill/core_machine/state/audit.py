@@ -51,8 +51,28 @@ class Wakeups:
     def take(self) -> list[str]:
         """Take what is due to be told; losing it afterwards costs latency only."""
         return self._database.run(
-            lambda conn: [row["job_id"] for row in fetch(conn, "take_wakeups")], repeatable=True
+            lambda conn: [row["job_id"] for row in fetch(conn, "take_wakeups")],
+            name="take wake-ups",
+            repeatable=True,
         )
+
+    def owe(self, job_id: str) -> None:
+        """Owe one more wake-up."""
+        self._database.run(
+            lambda conn: execute(conn, "bump_wakeup", job_id=job_id, delay=0), name="owe wake-up"
+        )
+
+    def unwoken(self, patience: float) -> list[tuple[str, str]]:
+        """Find jobs that have something to do and whose messages seem lost, each with the reason.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds since the last message after which it counts as lost, where no worker lives.
+        """
+        with self._database.transaction() as conn:
+            rows = fetch(conn, "find_unwoken_jobs", patience=patience)
+        return [(row["job_id"], row["reason"]) for row in rows]
 
     def unsent(self) -> list[str]:
         """Find wake-ups that somebody owed and did not send."""
@@ -62,7 +82,9 @@ class Wakeups:
     def notify(self, reference: str) -> None:
         """Wake whoever listens, in a transaction of its own: NOTIFY serialises commits."""
         self._database.run(
-            lambda conn: execute(conn, "notify", reference=reference), repeatable=True
+            lambda conn: execute(conn, "notify", reference=reference),
+            name="notify",
+            repeatable=True,
         )
 
 
@@ -79,16 +101,40 @@ class Reconciliations:
             row = fetch_one(conn, "begin_run", dry_run=dry_run)
             return int(row["id"]) if row else 0
 
-        return self._database.run(work)
+        return self._database.run(work, name="begin sweep")
 
     def record(self, run_id: int, finder: str, subject: str, reason: str) -> None:
         """Record one action with its reason."""
         self._database.run(
             lambda conn: execute(
                 conn, "record_action", run_id=run_id, finder=finder, subject=subject, reason=reason
-            )
+            ),
+            name="record action",
         )
 
     def finish(self, run_id: int) -> None:
         """Record that the sweep ended."""
-        self._database.run(lambda conn: execute(conn, "finish_run", run_id=run_id), repeatable=True)
+        self._database.run(
+            lambda conn: execute(conn, "finish_run", run_id=run_id),
+            name="finish sweep",
+            repeatable=True,
+        )
+
+    def note(self) -> None:
+        """Record that somebody looked, at most once a minute: a silence is an alarm."""
+        self._database.run(lambda conn: execute(conn, "note_sweep"), name="note sweep")
+
+    def silent_seconds(self) -> float | None:
+        """Return how long ago the last sweep was recorded, None when none ever was."""
+        with self._database.transaction() as conn:
+            row = fetch_one(conn, "last_sweep")
+        return None if row is None or row["seconds"] is None else float(row["seconds"])
+
+    def prune(self, age: float, limit: int = 1000) -> int:
+        """Remove events, ended workers and sweeps older than `age` seconds, a batch of each."""
+
+        def work(conn: Connection[Any]) -> int:
+            names = ("prune_events", "prune_workers", "prune_sweeps")
+            return sum(execute(conn, name, age=age, limit=limit) for name in names)
+
+        return self._database.run(work, name="prune", repeatable=True)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from cogmill.core_machine.contracts import CleanUp, Failure
 from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.rows import execute, fetch_one, jsonb
+from cogmill.core_machine.state.rows import execute, fetch, fetch_one, jsonb
 
 
 class CleanUps:
@@ -22,7 +22,8 @@ class CleanUps:
         Nor may a live job own the destination.
         """
         row = self._database.run(
-            lambda conn: fetch_one(conn, "claim_cleanup", incarnation=incarnation)
+            lambda conn: fetch_one(conn, "claim_cleanup", incarnation=incarnation),
+            name="claim clean-up",
         )
         return None if row is None else CleanUp.model_validate(row)
 
@@ -32,6 +33,7 @@ class CleanUps:
             lambda conn: execute(
                 conn, "release_unknown_cleanups", incarnation=incarnation, held=list(held)
             ),
+            name="release unknown clean-ups",
             repeatable=True,
         )
 
@@ -44,9 +46,22 @@ class CleanUps:
                 conn, "settle_cleanup", job_id=claimed.job_id, attempt=claimed.attempt,
                 incarnation=incarnation, failure=jsonb(failure), delay=delay,
             ),
+            name="settle clean-up",
             repeatable=True,
         )  # fmt: skip
         return touched == 1
+
+    def endless(self, patience: float) -> list[tuple[CleanUp, UUID]]:
+        """Find clean-ups that were claimed `patience` seconds ago, each with its incarnation."""
+        with self._database.transaction() as conn:
+            rows = fetch(conn, "find_endless_cleanups", patience=patience)
+        return [
+            (
+                CleanUp.model_validate({name: row[name] for name in CleanUp.model_fields}),
+                row["incarnation"],
+            )
+            for row in rows
+        ]
 
     def owed(self, job_id: str) -> bool:
         """Whether a clean-up of the job, or of an earlier one with its destination, is due."""

@@ -17,19 +17,23 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo as address
-from psycopg import errors, pq, sql
+from psycopg import errors, pq
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from cogmill import failpoints
 from cogmill.core_machine.state import migrating
+from cogmill.core_machine.state.listening import Listener
 from cogmill.core_machine.state.migrating import Migration
 from cogmill.core_machine.state.statements import statement
 from cogmill.errors import CogmillError, DatabaseUnavailable, Refused
 
-__all__ = ["Connection", "ConnectionLost", "Database", "Listener", "OutcomeUnknown", "statement"]
+__all__ = ["Connection", "ConnectionLost", "Database", "OutcomeUnknown", "statement"]
 
 MINIMUM_VERSION = 14
 EMBEDDED_PATIENCE_SECONDS = 130.0
 EXTERNAL_PATIENCE_SECONDS = 30.0
+IDLE_SECONDS = 60.0
+"""How long a transaction may wait for a process that is frozen, by default."""
 
 _LOOK_SECONDS = 5.0
 _ATTEMPTS = 6
@@ -79,6 +83,8 @@ class Database:
         The most connections of the pool, listeners apart.
     patience_seconds : float, optional
         How long to try to connect, by default 30 s, or 130 s where a restart may have to recover.
+    idle_seconds : float
+        How long a transaction of a process that is frozen in the middle of it keeps its locks.
 
     Raises
     ------
@@ -93,10 +99,12 @@ class Database:
         restart: Callable[[], None] | None = None,
         connections: int = 4,
         patience_seconds: float | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         default = EMBEDDED_PATIENCE_SECONDS if restart else EXTERNAL_PATIENCE_SECONDS
         self._patience_seconds = default if patience_seconds is None else patience_seconds
         self._restart = restart
+        self._idle_seconds = idle_seconds
         self._connections = connections
         self._process = os.getpid()
         self._opening = threading.Lock()
@@ -114,7 +122,7 @@ class Database:
             min_size=1,
             max_size=connections,
             open=False,
-            configure=_configure,
+            configure=self._configure,
             check=ConnectionPool.check_connection,
             num_workers=2,
             reconnect_timeout=self._patience_seconds,
@@ -142,8 +150,13 @@ class Database:
     # Transactions
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, name: str = "look") -> Iterator[Connection]:
         """Give a connection for one transaction: committed at the end, rolled back on an exception.
+
+        Parameters
+        ----------
+        name : str
+            What its commit is called as a failpoint.
 
         Raises
         ------
@@ -161,14 +174,20 @@ class Database:
             except psycopg.Error as error:
                 self._explain(conn, error)
                 raise
-            self._commit(conn)
+            self._commit(conn, name)
         except BaseException:
             _roll_back(conn)
             raise
         finally:
             self._pool.putconn(conn)
 
-    def run(self, work: Callable[[Connection], T], *, repeatable: bool = False) -> T:
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        name: str = "transaction",
+        repeatable: bool = False,
+    ) -> T:
         """Run `work` in one transaction, and return what it returns.
 
         A transaction that lost against another one (deadlock, serialisation, lock time-out) wrote
@@ -178,6 +197,8 @@ class Database:
         ----------
         work : callable
             Gets the connection.
+        name : str
+            What its commit is called as a failpoint.
         repeatable : bool
             True when doing it twice is the same as doing it once: then it is also run again when
             the connection broke, even when the first commit may have happened.
@@ -190,7 +211,7 @@ class Database:
         attempt = 1
         while True:
             try:
-                with self.transaction() as conn:
+                with self.transaction(name) as conn:
                     return work(conn)
             except _CONFLICTS:
                 if attempt == _ATTEMPTS:
@@ -201,15 +222,22 @@ class Database:
             time.sleep(random.uniform(0.5, 1.5) * 0.02 * 2**attempt)
             attempt += 1
 
-    def _commit(self, conn: Connection) -> None:
+    def _commit(self, conn: Connection, name: str) -> None:
+        failpoints.reach(f"{name}.commit")
         try:
             conn.commit()
+            failpoints.reach(f"{name}.committed")
+        except failpoints.ReplyLost as error:
+            conn.close()
+            raise self._unknown() from error
         except psycopg.Error as error:
             if _is_lost(conn, error):
-                message = f"the connection to {self.name} broke during a commit"
-                remedy = "look what is recorded before trying again"
-                raise OutcomeUnknown(message, remedy) from error
+                raise self._unknown() from error
             raise
+
+    def _unknown(self) -> OutcomeUnknown:
+        message = f"the connection to {self.name} broke during a commit"
+        return OutcomeUnknown(message, "look what is recorded before trying again")
 
     def _explain(self, conn: Connection, error: psycopg.Error) -> None:
         """Raise an error of ours where theirs is about the server, not about the statement."""
@@ -275,6 +303,10 @@ class Database:
     def _ping(self) -> pq.Ping:
         return pq.Ping(pq.PGconn.ping(self.conninfo.encode()))
 
+    def _configure(self, conn: Connection) -> None:
+        conn.execute(statement("configure_session"), {"idle_ms": round(self._idle_seconds * 1000)})
+        conn.commit()
+
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             message = f"the database of process {self._process} was used in its fork {os.getpid()}"
@@ -293,7 +325,9 @@ class Database:
             The database is newer than this code, holds another schema, or may not be changed.
         """
         migrations = migrating.packaged_migrations() if known is None else known
-        applied = self.run(lambda conn: migrating.apply(conn, migrations), repeatable=True)
+        applied = self.run(
+            lambda conn: migrating.apply(conn, migrations), name="migrate", repeatable=True
+        )
         return [f"{migration.version:04d}_{migration.name}" for migration in applied]
 
     def pending_migrations(self) -> list[str]:
@@ -310,62 +344,6 @@ class Database:
         return Listener(self.conninfo, channels)
 
 
-class Listener:
-    """Waits for NOTIFY. Messages may be lost at any time (they are wake-ups), and nothing raises.
-
-    For one thread; close it, or use it as a context manager.
-    """
-
-    def __init__(self, conninfo: str, channels: Sequence[str]) -> None:
-        self._conninfo = conninfo
-        self._channels = channels
-        self._conn: Connection | None = None
-
-    def wait(self, seconds: float) -> list[str]:
-        """Wait for messages, at most that long, and return their payloads.
-
-        An empty list means that the time is over or that the connection broke: look for yourself.
-        """
-        try:
-            conn = self._connected()
-        except psycopg.OperationalError:
-            time.sleep(seconds)
-            return []
-        try:
-            return [heard.payload for heard in conn.notifies(timeout=seconds, stop_after=1)]
-        except psycopg.OperationalError:
-            self.close()
-            return []
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
-
-    def __enter__(self) -> Self:
-        """Listen from now on, as far as the server answers."""
-        self.wait(0)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop listening."""
-        self.close()
-
-    def _connected(self) -> Connection:
-        if self._conn is None:
-            conn = psycopg.connect(self._conninfo, autocommit=True)
-            for channel in self._channels:
-                conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-            self._conn = conn
-        return self._conn
-
-
 _URL_REMEDY = "write it as postgresql://user@host/database"
 
 
@@ -377,11 +355,6 @@ def _demand_escaped(conninfo: str) -> None:
             "COGMILL_DATABASE_URL has an @ or / in its user, password or database",
             "write them as %40 and %2F",
         )
-
-
-def _configure(conn: Connection) -> None:
-    conn.execute(statement("configure_session"))
-    conn.commit()
 
 
 def _roll_back(conn: Connection) -> None:

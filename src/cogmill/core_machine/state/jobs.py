@@ -1,11 +1,11 @@
-"""Jobs: submit, look, advance, end. The transitions that every trigger shares."""
+"""Jobs: look, advance, end. The transitions that every trigger shares."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from psycopg import Connection, errors
+from psycopg import Connection
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import (
@@ -13,8 +13,6 @@ from cogmill.core_machine.contracts import (
     Failure,
     Job,
     JobStatus,
-    Preflight,
-    Previous,
     Stage,
     StageResult,
     Value,
@@ -25,44 +23,49 @@ from cogmill.core_machine.state.rows import (
     execute,
     fetch,
     fetch_one,
+    job_from,
     jsonb,
+    open_stage,
     record_event,
-    store_payload,
 )
-from cogmill.errors import JobNotFound, Refused
+from cogmill.errors import JobNotFound
 
 CLEAN_AFTER_FAILURE_SECONDS = 24 * 3600
 """A failed job's objects are kept this long, so that a retry can adopt them."""
 
 
-class NewJob(Value):
-    """Everything that submit records."""
+class Standing(Value):
+    """Where a job stands and what keeps it there: the facts of ``cogmill show --why``.
 
-    id: str
-    lineage: str
-    generation: int
-    type: str
-    version: int
-    inputs: dict[str, JsonValue]
-    engine: str
-    priority: int
-    preflight: Preflight
-    stages: tuple[NewStage, ...]
+    `of_type` to `of_memory` count live workers, each with one demand more of the next task:
+    of its type, its engine, its reach, free for the job, with enough memory.
+    """
 
-
-class NewStage(Value):
-    """A stage's row, from its type."""
-
-    name: str
-    plan_seconds: int
-    max_failures: int
-
-
-NewJob.model_rebuild()
-
-
-def _job(row: Row) -> Job:
-    return Job.model_validate({name: row[name] for name in Job.model_fields})
+    job_status: JobStatus
+    stage: str | None
+    stage_status: str | None
+    running: int
+    due: int
+    later: int
+    next_seconds: float | None
+    last_failure: Failure | None
+    holders: tuple[str, ...] | None
+    silent_holders: int
+    needs_memory: int | None
+    next_key: str | None
+    wants_type: str
+    wants_engine: str
+    wants_reach: str
+    live: int
+    of_type: int
+    of_engine: int
+    of_reach: int
+    for_job: int
+    of_memory: int
+    largest_memory: int | None
+    ahead: int
+    owes_cleanup: bool | None
+    unswept: float | None
 
 
 class Jobs:
@@ -70,64 +73,6 @@ class Jobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def newest(self, lineage: str) -> Job | None:
-        """Return the newest generation of a lineage."""
-        with self._database.transaction() as conn:
-            row = fetch_one(conn, "newest_generation", lineage=lineage)
-        return _job(row) if row else None
-
-    def submit(self, new: NewJob) -> Job | None:
-        """Record a job, its stages, its first plan task and the wake-up, in one transaction.
-
-        Returns
-        -------
-        Job or None
-            None when somebody else has made this generation meanwhile: look again.
-
-        Raises
-        ------
-        Refused
-            Another live job owns the destination.
-        """
-        try:
-            return self._database.run(lambda conn: self._submit(conn, new), repeatable=True)
-        except errors.UniqueViolation as error:
-            if error.diag.constraint_name != "job_owner":
-                return None
-        with self._database.transaction() as conn:
-            owner = fetch_one(conn, "live_owner", owns=new.preflight.owns)
-        raise Refused(
-            f"the destination {new.preflight.owns} is being written by job "
-            f"{owner['id'][:12] if owner else '(just ended)'}",
-            "wait for that job, or dismiss it with `cogmill dismiss`",
-        )
-
-    def _submit(self, conn: Connection[Any], new: NewJob) -> Job | None:
-        execute(conn, "lock_lineage", lineage=new.lineage)
-        newest = fetch_one(conn, "newest_generation", lineage=new.lineage)
-        if newest and newest["id"] == new.id:
-            return _job(newest)
-        if newest and newest["generation"] >= new.generation:
-            return None
-        found = new.preflight
-        prepared = store_payload(conn, found.prepared)
-        execute(
-            conn, "insert_job", id=new.id, lineage=new.lineage, generation=new.generation,
-            type=new.type, version=new.version, inputs=jsonb(new.inputs),
-            source_identity=found.source_identity, engine=new.engine, reach=found.reach,
-            owns=found.owns, prepared=prepared, priority=new.priority,
-        )  # fmt: skip
-        for position, stage in enumerate(new.stages):
-            execute(
-                conn, "insert_stage", job_id=new.id, position=position, name=stage.name,
-                plan_memory=found.plan_memory, plan_seconds=stage.plan_seconds,
-                max_failures=stage.max_failures,
-            )  # fmt: skip
-        record_event(conn, new.id, "job accepted", data={"generation": new.generation})
-        self._open_stage(conn, new.id, 0, new.stages[0].name)
-        row = fetch_one(conn, "get_job", job_id=new.id)
-        return _job(row) if row else None
 
     def get(self, prefix: str) -> Job:
         """Return the only job whose id begins with `prefix`.
@@ -142,12 +87,17 @@ class Jobs:
         if len(rows) != 1:
             what = "no job" if not rows else "more than one job"
             raise JobNotFound(f"{what} begins with {prefix!r}", "`cogmill jobs` lists them")
-        return _job(rows[0])
+        return job_from(rows[0])
 
     def recent(self, limit: int = 50) -> list[Job]:
         """Return the newest jobs."""
         with self._database.transaction() as conn:
-            return [_job(row) for row in fetch(conn, "find_jobs", prefix="", limit=limit)]
+            return [job_from(row) for row in fetch(conn, "find_jobs", prefix="", limit=limit)]
+
+    def failed(self, cause: str) -> list[str]:
+        """Return the failed jobs of a cause that nobody has retried, the oldest first."""
+        with self._database.transaction() as conn:
+            return [row["id"] for row in fetch(conn, "failed_jobs", cause=cause)]
 
     def stages(self, job_id: str) -> list[Stage]:
         """Return the stages of a job with the counts of their tasks."""
@@ -193,15 +143,29 @@ class Jobs:
             rows = fetch(conn, "stage_results", job_id=job_id, stage=stage)
         return [StageResult.model_validate(row) for row in rows]
 
+    def why(self, job_id: str) -> Standing:
+        """Return what tells why a job does not run, from one query."""
+        with self._database.transaction() as conn:
+            row = fetch_one(conn, "why", job_id=job_id)
+        if row is None:
+            raise JobNotFound(f"no job {job_id}")
+        return Standing.model_validate(row)
+
     def advance(self, job_id: str) -> JobStatus:
         """Close every stage that is done, open the next one, or end the job. SQL alone; idempotent.
+
+        It mends what it finds on its way: a count that drifted, a task without attempts left, a
+        stage without its plan, live parts of an ended job. A job whose stages contradict each
+        other fails: its result could be wrong, and a retry adopts what is sound.
 
         Returns
         -------
         JobStatus
             The job's status after it.
         """
-        return self._database.run(lambda conn: self._advance(conn, job_id), repeatable=True)
+        return self._database.run(
+            lambda conn: self._advance(conn, job_id), name="advance", repeatable=True
+        )
 
     def _advance(self, conn: Connection[Any], job_id: str) -> JobStatus:
         execute(conn, "lock_job", job_id=job_id)
@@ -211,37 +175,62 @@ class Jobs:
                 raise JobNotFound(f"no job {job_id}")
             status = JobStatus(at["job_status"])
             if status.terminal:
+                self._lay_to_rest(conn, job_id, at, status)
                 return status
-            if at["position"] is None:
+            if contradiction := _contradiction(at):
+                self._end(conn, job_id, JobStatus.FAILED, contradiction)
+            elif at["position"] is None:
                 self._finish(conn, job_id)
-            elif at["status"] == "pending":
-                self._open_stage(conn, job_id, at["position"], at["name"])
-                return status
             elif at["has_failed"]:
                 first = fetch_one(conn, "first_failure", job_id=job_id) or {}
                 self._end(conn, job_id, JobStatus.FAILED, _job_failure(first))
-            elif at["has_open"] or at["status"] != "running":
+            elif at["status"] == "pending":
+                open_stage(conn, job_id, at["position"], at["name"])
                 return status
+            elif at["has_open"] or at["plan_status"] is None:
+                if not self._mend_stage(conn, job_id, at):
+                    return status
             else:
                 execute(conn, "close_stage", job_id=job_id, position=at["position"])
                 record_event(conn, job_id, "stage closed", stage=at["name"])
 
-    def previous(self, lineage: str) -> Previous | None:
-        """Return what ended generations of a lineage left, None where there is none."""
-        with self._database.transaction() as conn:
-            rows = fetch(conn, "ended_generations", lineage=lineage)
-        if not rows:
-            return None
-        made: list[JsonValue] = [row["outputs"] for row in rows if row["status"] == "successful"]
-        return Previous(
-            unclean=tuple(row["id"] for row in rows if row["owed"]),
-            outputs=made[0] if made else None,
-        )
+    def _mend_stage(self, conn: Connection[Any], job_id: str, at: Row) -> bool:
+        """Set right what is wrong with an open stage; true when the job must be looked at again."""
+        where = {"job_id": job_id, "position": at["position"]}
+        begun = at["status"] == "running" or at["position"] > 0
+        if begun and at["job_status"] == JobStatus.ACCEPTED:
+            execute(conn, "start_job", job_id=job_id)
+        if at["plan_status"] is None:
+            execute(conn, "insert_plan_task", **where)
+            execute(conn, "bump_wakeup", job_id=job_id, delay=0)
+            return False
+        exhausted = fetch(conn, "exhaust_tasks", **where)
+        for row in exhausted:
+            record_event(conn, job_id, "task failed", task=row["key"], data={"cause": "exhausted"})
+        if at["status"] == "running" and not exhausted:
+            execute(conn, "lock_stage", **where)
+            execute(conn, "recount_stage", **where)
+        return bool(exhausted)
+
+    def _lay_to_rest(self, conn: Connection[Any], job_id: str, at: Row, status: JobStatus) -> None:
+        """Leave nothing live of a job that has ended, and nothing that it owes to nobody."""
+        if at["has_stray"] or at["has_open"] or at["position"] is not None:
+            execute(conn, "cancel_tasks", job_id=job_id)
+            execute(conn, "cancel_stages", job_id=job_id)
+        delay = _clean_delay(status)
+        execute(conn, "owe_cleanup", job_id=job_id, delay=delay)
+        execute(conn, "release_inherited", job_id=job_id, delay=delay)
 
     def unadvanced(self) -> list[str]:
         """Find live jobs that an advance would move."""
         with self._database.transaction() as conn:
             return [row["id"] for row in fetch(conn, "find_unadvanced_jobs")]
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """Find jobs whose state contradicts their tasks, each with what is wrong."""
+        with self._database.transaction() as conn:
+            rows = fetch(conn, "find_contradictions")
+        return [(row["job_id"], row["reason"]) for row in rows]
 
     def dismiss(self, job_id: str) -> JobStatus:
         """Cancel a live job and everything of it; a terminal one stays as it is."""
@@ -256,19 +245,14 @@ class Jobs:
                 return JobStatus.DISMISSED
             return JobStatus(row["status"])
 
-        return self._database.run(work, repeatable=True)
-
-    def _open_stage(self, conn: Connection[Any], job_id: str, position: int, name: str) -> None:
-        execute(conn, "open_stage", job_id=job_id, position=position)
-        execute(conn, "insert_plan_task", job_id=job_id, position=position)
-        execute(conn, "bump_wakeup", job_id=job_id)
-        record_event(conn, job_id, "stage opened", stage=name)
+        return self._database.run(work, name="dismiss", repeatable=True)
 
     def _finish(self, conn: Connection[Any], job_id: str) -> None:
         execute(conn, "finish_job", job_id=job_id)
         execute(conn, "owe_cleanup", job_id=job_id, delay=0)
+        execute(conn, "release_inherited", job_id=job_id, delay=0)
         execute(conn, "hasten_cleanups", job_id=job_id)
-        execute(conn, "bump_wakeup", job_id=job_id)
+        execute(conn, "bump_wakeup", job_id=job_id, delay=0)
         record_event(conn, job_id, "job successful")
 
     def _end(
@@ -280,10 +264,31 @@ class Jobs:
         execute(conn, "cancel_tasks", job_id=job_id)
         execute(conn, "cancel_stages", job_id=job_id)
         execute(conn, "end_job", job_id=job_id, status=status, failure=jsonb(failure))
-        delay = CLEAN_AFTER_FAILURE_SECONDS if status is JobStatus.FAILED else 0
+        delay = _clean_delay(status)
         execute(conn, "owe_cleanup", job_id=job_id, delay=delay)
-        execute(conn, "bump_wakeup", job_id=job_id)
+        execute(conn, "release_inherited", job_id=job_id, delay=delay)
+        execute(conn, "bump_wakeup", job_id=job_id, delay=0)
         record_event(conn, job_id, f"job {status}", data={"failure": str(failure or "")})
+
+
+def _clean_delay(status: JobStatus) -> float:
+    return CLEAN_AFTER_FAILURE_SECONDS if status is JobStatus.FAILED else 0
+
+
+def _contradiction(at: Row) -> Failure | None:
+    """Return why a job cannot go on in good faith, None where it can."""
+    if at["has_stray"]:
+        what = "a stage that was closed has an open task"
+    elif at["status"] == "planning" and not at["has_open"] and at["plan_status"] == "succeeded":
+        what = f"stage {at['name']} was planned and never began"
+    else:
+        return None
+    return Failure(
+        code="contradiction",
+        cause=Cause.TRANSIENT,
+        message=f"the record of the job contradicts itself: {what}",
+        remedy="retry it: what is sound is taken over",
+    )
 
 
 def _job_failure(first: Row) -> Failure:

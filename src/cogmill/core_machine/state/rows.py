@@ -11,6 +11,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, JsonValue
 
+from cogmill import failpoints
+from cogmill.core_machine.contracts import Job
 from cogmill.core_machine.state.statements import statement
 
 Row = dict[str, Any]
@@ -20,6 +22,7 @@ INLINE_LIMIT = 8192
 
 def fetch(conn: Connection[Any], name: str, /, **params: object) -> list[Row]:
     """Run the statement `name` and return its rows."""
+    failpoints.reach(f"sql.{name}")
     with conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement(name), params)
         return cursor.fetchall()
@@ -27,6 +30,7 @@ def fetch(conn: Connection[Any], name: str, /, **params: object) -> list[Row]:
 
 def fetch_one(conn: Connection[Any], name: str, /, **params: object) -> Row | None:
     """Run the statement `name` and return its first row, if there is one."""
+    failpoints.reach(f"sql.{name}")
     with conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement(name), params)
         return cursor.fetchone()
@@ -34,6 +38,7 @@ def fetch_one(conn: Connection[Any], name: str, /, **params: object) -> Row | No
 
 def execute(conn: Connection[Any], name: str, /, **params: object) -> int:
     """Run the statement `name` and return how many rows it touched."""
+    failpoints.reach(f"sql.{name}")
     with conn.cursor() as cursor:
         cursor.execute(statement(name), params)
         return cursor.rowcount
@@ -52,6 +57,19 @@ def store_payload(conn: Connection[Any], value: JsonValue) -> str:
     digest = hashlib.sha256(body.encode()).hexdigest()
     execute(conn, "store_payload", digest=digest, body=body)
     return digest
+
+
+def job_from(row: Row) -> Job:
+    """Return a row of the job table as a job."""
+    return Job.model_validate({name: row[name] for name in Job.model_fields})
+
+
+def open_stage(conn: Connection[Any], job_id: str, position: int, name: str) -> None:
+    """Open a stage: its plan task is due, and somebody is to be told."""
+    execute(conn, "open_stage", job_id=job_id, position=position)
+    execute(conn, "insert_plan_task", job_id=job_id, position=position)
+    execute(conn, "bump_wakeup", job_id=job_id, delay=0)
+    record_event(conn, job_id, "stage opened", stage=name)
 
 
 def record_event(

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import (
+    Cause,
     Failure,
     PlannedTask,
     Task,
@@ -25,6 +26,7 @@ from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.rows import (
     INLINE_LIMIT,
     execute,
+    fetch,
     fetch_one,
     jsonb,
     record_event,
@@ -49,13 +51,33 @@ class Attempt(Value):
     incarnation: UUID
 
 
+class Stuck(Value):
+    """An attempt that its live worker does not end: past its deadline, or `forgotten`."""
+
+    attempt: Attempt
+    forgotten: bool
+
+
+class Oversized(Value):
+    """A waiting task that needs `memory` bytes, where the largest worker has `budget`."""
+
+    task_id: int
+    job_id: str
+    key: str
+    attempt: int
+    memory: int
+    budget: int
+
+
 class Tasks:
     """The task and task_result tables."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, incarnation: UUID, free: int, patience: float = 10.0) -> Task | None:
+    def claim(
+        self, incarnation: UUID, free: int, patience: float = 10.0, job_id: str | None = None
+    ) -> Task | None:
         """Claim the first due task that this worker can take, as a new attempt.
 
         Parameters
@@ -65,12 +87,15 @@ class Tasks:
         patience : float
             Seconds for which a task that does not fit `free` is passed over; after them
             nothing is claimed until it fits.
+        job_id : str, optional
+            Claim of this job only.
         """
 
         def work(conn: Connection[Any]) -> Task | None:
             row = fetch_one(
-                conn, "claim_task", incarnation=incarnation, free=free, patience=patience
-            )
+                conn, "claim_task", incarnation=incarnation, free=free, patience=patience,
+                job_id=job_id,
+            )  # fmt: skip
             if row is None:
                 return None
             task = Task.model_validate(row)
@@ -78,7 +103,7 @@ class Tasks:
                 execute(conn, "start_job", job_id=task.job_id)
             return task
 
-        return self._database.run(work)
+        return self._database.run(work, name="claim")
 
     def release_unknown_claims(self, incarnation: UUID, held: Collection[int]) -> int:
         """Give back what a claim without a reply may have taken; `held` are the known task ids."""
@@ -86,7 +111,17 @@ class Tasks:
             lambda conn: execute(
                 conn, "release_unknown_claims", incarnation=incarnation, held=list(held)
             ),
+            name="release unknown",
             repeatable=True,
+        )
+
+    def extend_deadlines(self, incarnation: UUID, seconds: float) -> None:
+        """Give the attempts of a worker the time back that it slept."""
+        self._database.run(
+            lambda conn: execute(
+                conn, "extend_deadlines", incarnation=incarnation, seconds=seconds
+            ),
+            name="extend",
         )
 
     def succeed(self, attempt: Attempt, result: JsonValue, peak_memory: int | None) -> Settled:
@@ -105,7 +140,7 @@ class Tasks:
             return _count_down(conn, attempt.task)
 
         with _recordable("the result"):
-            return self._database.run(work, repeatable=True)
+            return self._database.run(work, name="settle", repeatable=True)
 
     def succeed_plan(
         self, attempt: Attempt, shared: JsonValue, tasks: Iterable[PlannedTask],
@@ -113,35 +148,98 @@ class Tasks:
     ) -> Settled:  # fmt: skip
         """Settle a plan task: its stage's tasks appear, and `remaining` is set, atomically.
 
+        A task with `adopted_from` appears as succeeded, with the result of that one.
+
         Raises
         ------
         PermanentError
             PostgreSQL cannot store the plan: a key comes twice, or params are too large.
         """
         planned = list(tasks)
+        adopted = sum(one.adopted_from is not None for one in planned)
 
         def work(conn: Connection[Any]) -> Settled:
-            execute(conn, "create_planned")
-            with conn.cursor() as cursor, cursor.copy(statement("copy_planned")) as copy:
-                for one in planned:
-                    params = json.dumps(one.params, sort_keys=True)
-                    copy.write_row((one.key, params, one.requires.memory, one.requires.seconds))
+            _copy(conn, planned)
             if not _fence(conn, attempt, TaskStatus.SUCCEEDED):
                 return Settled.LOST
             task = attempt.task
             execute(conn, "insert_planned", task_id=task.id)
+            if adopted:
+                execute(conn, "adopt_results", job_id=task.job_id, position=task.position)
             digest = None if shared is None else store_payload(conn, shared)
             execute(
                 conn, "start_stage", job_id=task.job_id, position=task.position,
-                planned=len(planned), shared=digest,
+                planned=len(planned), remaining=len(planned) - adopted, shared=digest,
             )  # fmt: skip
             _store_result(conn, task, {"tasks": len(planned)}, peak_memory)
-            execute(conn, "bump_wakeup", job_id=task.job_id)
-            record_event(conn, task.job_id, "stage planned", data={"tasks": len(planned)})
-            return Settled.DONE if planned else Settled.STAGE_DONE
+            execute(conn, "bump_wakeup", job_id=task.job_id, delay=0)
+            record_event(
+                conn, task.job_id, "stage planned",
+                data={"tasks": len(planned), "adopted": adopted},
+            )  # fmt: skip
+            return Settled.DONE if len(planned) > adopted else Settled.STAGE_DONE
 
         with _recordable("the plan"):
-            return self._database.run(work, repeatable=True)
+            return self._database.run(work, name="plan", repeatable=True)
+
+    def succeed_split(
+        self, attempt: Attempt, parts: Iterable[PlannedTask], peak_memory: int | None
+    ) -> Settled:
+        """Settle a split task: the parts take the place of the task that it was.
+
+        Raises
+        ------
+        PermanentError
+            PostgreSQL cannot store the parts.
+        """
+        planned = list(parts)
+
+        def work(conn: Connection[Any]) -> Settled:
+            _copy(conn, planned)
+            if not _fence(conn, attempt, TaskStatus.SUCCEEDED):
+                return Settled.LOST
+            task = attempt.task
+            execute(conn, "insert_parts", task_id=task.id)
+            _store_result(conn, task, {"tasks": len(planned)}, peak_memory)
+            execute(
+                conn, "count_parts", job_id=task.job_id, position=task.position,
+                parts=len(planned),
+            )  # fmt: skip
+            execute(conn, "bump_wakeup", job_id=task.job_id, delay=0)
+            return Settled.DONE
+
+        with _recordable("the split"):
+            return self._database.run(work, name="split", repeatable=True)
+
+    def split(self, attempt: Attempt, failure: Failure, budget: int) -> Settled:
+        """End an attempt that needs too much memory: its task is planned again, in `budget`."""
+
+        def work(conn: Connection[Any]) -> Settled:
+            task = attempt.task
+            touched = execute(
+                conn, "split_attempt", task_id=task.id, attempt=task.attempt,
+                incarnation=attempt.incarnation, failure=jsonb(failure), budget=budget,
+            )  # fmt: skip
+            if touched == 0:
+                return Settled.LOST
+            _note_split(conn, task.job_id, task.key, str(failure), budget)
+            return Settled.DONE
+
+        return self._database.run(work, name="order split", repeatable=True)
+
+    def split_waiting(self, task: Oversized) -> bool:
+        """Have a waiting task planned again, in the budget that a live worker has."""
+
+        def work(conn: Connection[Any]) -> bool:
+            row = fetch_one(
+                conn, "split_waiting", task_id=task.task_id, attempt=task.attempt,
+                budget=task.budget,
+            )  # fmt: skip
+            if row is not None:
+                _note_split(conn, task.job_id, task.key, "no live worker has room", task.budget)
+            return row is not None
+
+        return self._database.run(work, name="order split", repeatable=True)
 
     def fail(self, attempt: Attempt, failure: Failure) -> Settled:
         """Settle an attempt as failed for good; the next advance ends the job."""
@@ -156,7 +254,7 @@ class Tasks:
             )  # fmt: skip
             return Settled.STAGE_DONE
 
-        return self._database.run(work, repeatable=True)
+        return self._database.run(work, name="fail", repeatable=True)
 
     def retry(self, attempt: Attempt, failure: Failure, delay: float) -> Settled:
         """Charge the attempt and make its task due again after `delay` seconds."""
@@ -165,21 +263,48 @@ class Tasks:
             if not _fence(conn, attempt, TaskStatus.READY, failure=failure, charged=1, delay=delay):
                 return Settled.LOST
             task = attempt.task
+            execute(conn, "bump_wakeup", job_id=task.job_id, delay=delay)
             record_event(
                 conn, task.job_id, "task retrying", task=task.key,
-                data={"failure": str(failure), "delay": delay},
+                data={"failure": str(failure), "cause": failure.cause.value, "delay": delay},
             )  # fmt: skip
             return Settled.DONE
 
-        return self._database.run(work, repeatable=True)
+        return self._database.run(work, name="retry", repeatable=True)
 
     def release(self, attempt: Attempt) -> Settled:
         """Give the task back, not charged, due at once."""
 
         def work(conn: Connection[Any]) -> Settled:
-            return Settled.DONE if _fence(conn, attempt, TaskStatus.READY) else Settled.LOST
+            if not _fence(conn, attempt, TaskStatus.READY):
+                return Settled.LOST
+            execute(conn, "bump_wakeup", job_id=attempt.task.job_id, delay=0)
+            return Settled.DONE
 
-        return self._database.run(work, repeatable=True)
+        return self._database.run(work, name="release", repeatable=True)
+
+    def stuck(self) -> list[Stuck]:
+        """Find attempts of live workers that will not end by themselves."""
+        with self._database.transaction() as conn:
+            rows = fetch(conn, "find_stuck_tasks")
+        return [
+            Stuck(
+                attempt=Attempt(
+                    task=Task.model_validate({name: row[name] for name in Task.model_fields}),
+                    incarnation=row["incarnation"],
+                ),
+                forgotten=row["forgotten"],
+            )
+            for row in rows
+        ]
+
+    def oversized(self, patience: float) -> list[Oversized]:
+        """Find tasks that have waited `patience` seconds for more memory than any worker has."""
+        with self._database.transaction() as conn:
+            return [
+                Oversized.model_validate(row)
+                for row in fetch(conn, "find_oversized_tasks", patience=patience)
+            ]
 
 
 @contextmanager
@@ -201,9 +326,26 @@ def _fence(
     touched = execute(
         conn, "fence_task", task_id=attempt.task.id, attempt=attempt.task.attempt,
         incarnation=attempt.incarnation, status=status, failure=jsonb(failure), charged=charged,
-        delay=delay,
+        of_memory=int(failure is not None and failure.cause is Cause.MEMORY), delay=delay,
     )  # fmt: skip
     return touched == 1
+
+
+def _copy(conn: Connection[Any], planned: list[PlannedTask]) -> None:
+    """Bring planned tasks into a temporary table, before any lock is taken."""
+    execute(conn, "create_planned")
+    with conn.cursor() as cursor, cursor.copy(statement("copy_planned")) as copy:
+        for one in planned:
+            params, needs = json.dumps(one.params, sort_keys=True), one.requires
+            copy.write_row(
+                (one.key, params, needs.memory, needs.seconds, needs.still, one.adopted_from)
+            )
+
+
+def _note_split(conn: Connection[Any], job_id: str, key: str, why: str, budget: int) -> None:
+    execute(conn, "bump_wakeup", job_id=job_id, delay=0)
+    data: dict[str, JsonValue] = {"why": why, "budget": budget}
+    record_event(conn, job_id, "task to be split", task=key, data=data)
 
 
 def _store_result(

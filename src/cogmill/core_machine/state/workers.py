@@ -36,6 +36,13 @@ class Order(Value):
     order: Literal["cancelled", "lost", "hung"]
 
 
+class Beaten(Value):
+    """What a heartbeat brings back; `unswept` is seconds since a sweep was recorded."""
+
+    orders: tuple[Order, ...]
+    unswept: float | None
+
+
 class SilentWorker(Value):
     """A worker that has missed its beats."""
 
@@ -56,23 +63,25 @@ class Workers:
         for name in ("job_types", "engines", "reaches"):
             values[name] = list(values[name])
         self._database.run(
-            lambda conn: execute(conn, "register_worker", incarnation=incarnation, **values)
+            lambda conn: execute(conn, "register_worker", incarnation=incarnation, **values),
+            name="register",
         )
 
-    def beat(self, incarnation: UUID, progress: list[Progress]) -> list[Order] | None:
+    def beat(self, incarnation: UUID, progress: list[Progress]) -> Beaten | None:
         """Say that the worker lives, and hear which attempts it must kill.
 
         Returns
         -------
-        list of Order or None
+        Beaten or None
             None when the row is no longer live: kill all children, take a new incarnation.
         """
         held: JsonValue = [entry.model_dump(mode="json") for entry in progress]
         row = self._database.run(
             lambda conn: fetch_one(conn, "beat", incarnation=incarnation, progress=Jsonb(held)),
+            name="beat",
             repeatable=True,
         )
-        return None if row is None else [Order.model_validate(order) for order in row["orders"]]
+        return None if row is None else Beaten.model_validate(row)
 
     def retire(self, incarnation: UUID) -> None:
         """End an incarnation in good order; its attempts have been settled or released before."""
@@ -81,7 +90,7 @@ class Workers:
             execute(conn, "retire_worker", incarnation=incarnation)
             execute(conn, "release_cleanups", incarnation=incarnation)
 
-        self._database.run(work, repeatable=True)
+        self._database.run(work, name="retire", repeatable=True)
 
     def has_work_ahead(self, incarnation: UUID) -> bool:
         """Whether tasks are open that this worker could take, or clean-ups are due."""
@@ -121,9 +130,16 @@ class Workers:
                 execute(conn, "suspect_worker", incarnation=incarnation)
                 + execute(conn, "renew_suspicion", incarnation=incarnation)
             ),
+            name="suspect",
             repeatable=True,
         )
         return touched == 1
+
+    def renew_suspicions(self) -> None:
+        """Begin the wait for the second look anew, for all that are suspected."""
+        self._database.run(
+            lambda conn: execute(conn, "renew_suspicions"), name="renew", repeatable=True
+        )
 
     def declare_dead(self, incarnation: UUID) -> list[str] | None:
         """Take the second look: the worker is dead and its tasks are free, in one transaction.
@@ -140,7 +156,7 @@ class Workers:
                 return None
             return _rescue(conn, incarnation)
 
-        return self._database.run(work, repeatable=True)
+        return self._database.run(work, name="bury", repeatable=True)
 
     def orphaned(self) -> set[UUID]:
         """Find incarnations that hold tasks or clean-ups and are not live."""
@@ -150,7 +166,9 @@ class Workers:
 
     def rescue(self, incarnation: UUID) -> list[str]:
         """Free what an incarnation that is no longer live still holds."""
-        return self._database.run(lambda conn: _rescue(conn, incarnation), repeatable=True)
+        return self._database.run(
+            lambda conn: _rescue(conn, incarnation), name="rescue", repeatable=True
+        )
 
 
 def _rescue(conn: Connection[Any], incarnation: UUID) -> list[str]:
@@ -162,5 +180,5 @@ def _rescue(conn: Connection[Any], incarnation: UUID) -> list[str]:
     for row in rows:
         kind = "task rescued" if row["status"] == "ready" else "task failed"
         record_event(conn, row["job_id"], kind, task=row["key"], data={"cause": "lost"})
-        execute(conn, "bump_wakeup", job_id=row["job_id"])
+        execute(conn, "bump_wakeup", job_id=row["job_id"], delay=0)
     return sorted({row["job_id"] for row in rows if row["status"] == "failed"})

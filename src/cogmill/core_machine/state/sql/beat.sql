@@ -23,4 +23,7 @@ RETURNING (
        OR task.attempt <> held.attempt
        OR task.worker <> %(incarnation)s
        OR task.deadline_at < cogmill.now()
-) AS orders
+) AS orders, (
+    SELECT extract(epoch FROM cogmill.now() - max(started_at))::double precision
+    FROM cogmill.reconciliation_run
+) AS unswept

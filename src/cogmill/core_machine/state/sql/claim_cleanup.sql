@@ -38,7 +38,7 @@ WITH me AS (
     FOR UPDATE OF cleanup SKIP LOCKED
 )
 UPDATE cogmill.cleanup
-SET worker = %(incarnation)s, attempt = cleanup.attempt + 1
+SET worker = %(incarnation)s, attempt = cleanup.attempt + 1, claimed_at = cogmill.now()
 FROM chosen
 WHERE cleanup.job_id = chosen.job_id
 RETURNING cleanup.job_id, cleanup.job_type, cleanup.job_version, cleanup.attempt,

@@ -13,6 +13,7 @@ WITH me AS (
         AND task.reach = ANY (me.reaches)
         AND task.job_type || ':' || task.job_version = ANY (me.job_types)
         AND (me.only_job IS NULL OR task.job_id = me.only_job)
+        AND (%(job_id)s::text IS NULL OR task.job_id = %(job_id)s)
         AND (me.seconds IS NULL OR task.seconds <= me.seconds)
         AND task.memory <= me.memory
         AND (task.memory <= %(free)s
@@ -30,5 +31,5 @@ SET status = 'running',
 FROM chosen
 WHERE task.id = chosen.id AND chosen.memory <= %(free)s
 RETURNING task.id, task.job_id, task.position, task.kind, task.key, task.params, task.job_type,
-          task.job_version, task.memory, task.seconds, task.attempt, task.failures,
-          task.max_failures
+          task.job_version, task.memory, task.seconds, task.still_seconds, task.attempt,
+          task.failures, task.max_failures, task.memory_failures, task.split_budget

@@ -3,4 +3,4 @@ SELECT set_config('search_path', 'cogmill', false),
        set_config('timezone', 'UTC', false),
        set_config('statement_timeout', '60s', false),
        set_config('lock_timeout', '20s', false),
-       set_config('idle_in_transaction_session_timeout', '60s', false)
+       set_config('idle_in_transaction_session_timeout', %(idle_ms)s::text, false)

@@ -1,1 +1,1 @@
-COPY planned_task (key, params, memory, seconds) FROM STDIN
+COPY planned_task (key, params, memory, seconds, still_seconds, adopted_from) FROM STDIN

@@ -3,6 +3,7 @@ UPDATE cogmill.task
 SET status = %(status)s,
     failure = %(failure)s,
     failures = failures + %(charged)s,
+    memory_failures = memory_failures + %(of_memory)s,
     due_at = cogmill.now() + make_interval(secs => %(delay)s),
     worker = NULL,
     deadline_at = NULL,

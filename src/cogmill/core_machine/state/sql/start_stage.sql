@@ -1,3 +1,3 @@
 UPDATE cogmill.stage
-SET status = 'running', planned = %(planned)s, remaining = %(planned)s, shared = %(shared)s
+SET status = 'running', planned = %(planned)s, remaining = %(remaining)s, shared = %(shared)s
 WHERE job_id = %(job_id)s AND position = %(position)s AND status = 'planning'

@@ -1,4 +1,4 @@
 UPDATE cogmill.wakeup
-SET sent = generation
+SET sent = generation, sent_at = cogmill.now()
 WHERE sent < generation AND due_at <= cogmill.now()
 RETURNING job_id

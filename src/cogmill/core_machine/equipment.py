@@ -1,0 +1,50 @@
+"""What a worker is made of, and where it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.contracts import JobTypes
+from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.wakeups import WakeupPublisher
+from cogmill.settings import Pace
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What a worker is built from; `runtime` puts it together."""
+
+    state: StateManager
+    types: JobTypes
+    publisher: WakeupPublisher
+    reconciler: SystemReconciler
+    spawn: Callable[[], ChildProcess]
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker works, and for whom.
+
+    Attributes
+    ----------
+    slots : int
+        Children that work at once.
+    memory : int
+        Bytes for the parent and its children together.
+    host : str
+        The reach that this worker offers besides ``any``.
+    only_job : str or None
+        Claim tasks of this job only.
+    on_demand : bool
+        True: work only when `Worker.do_one` is called.
+    """
+
+    slots: int
+    memory: int
+    host: str
+    only_job: str | None = None
+    on_demand: bool = False
