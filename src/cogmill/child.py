@@ -33,7 +33,7 @@ from cogmill.core_machine.contracts import (
 from cogmill.errors import CogmillError, NoRoom, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
-from cogmill.settings import Settings
+from cogmill.settings import PARENT_MEMORY, Settings
 
 _PR_SET_PDEATHSIG = 1
 
@@ -148,9 +148,10 @@ class _Server:
         largest = max((part.requires.memory for part in parts), default=0)
         if not parts or largest > request.budget:
             raise NoRoom(
-                f"a task needs more memory than a worker has ({request.budget} bytes), "
-                "and cannot be split",
-                "start a worker with a larger --memory, then retry the job",
+                f"a task needs {_mb(request.whole)} of memory, and no live worker has more than "
+                f"{_mb(request.budget)} for one that cannot be split",
+                f"start a worker with --memory {_mb(request.whole + PARENT_MEMORY)} or more, "
+                "then retry the job",
             )
         self._send_planned(parts)
         return None
@@ -188,6 +189,10 @@ class _Earlier:
                 raise frames.HungUp(f"unexpected frame {frame.kind}")
             yield from frame.rows
             start, last = start + len(frame.rows), frame.last
+
+
+def _mb(size: int) -> str:
+    return f"{-(-size // 2**20)}MB"
 
 
 def _raised(error: Exception) -> frames.Raised:

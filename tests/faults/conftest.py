@@ -113,22 +113,26 @@ class Site:
         self.conninfo = conninfo
         self.lease = held
         self.folder = folder
-        self.settings = Settings(pace=PACE, workers=2, memory=2**30, host="here")
         self.database = Database(conninfo, restart=held.ensure_running)
         self.state = StateManager(self.database)
+        self.use(Settings(pace=PACE, workers=2, memory=2**30, host="here"))
+        self.workers: list[Worker] = []
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def use(self, settings: Settings) -> None:
+        """Work with other settings from now on."""
+        self.settings = settings
         self.machine = runtime.Machine(
-            settings=self.settings,
+            settings=settings,
             state=self.state,
             types=Registry.load(),
             publisher=NotifyPublisher(self.state),
         )
-        self.workers: list[Worker] = []
-        self.processes: list[subprocess.Popen[str]] = []
 
     def submit(self, type_id: str = "toy", **inputs: Any) -> Job:
         """Submit a job whose tasks leave a file an attempt in the folder."""
         machine = self.machine
-        processor = JobProcessor(machine.state, machine.types, machine.publisher, self._kept)
+        processor = JobProcessor(machine.state, machine.types, machine.publisher, self.kept)
         return processor.submit(type_id, self.inputs(type_id, **inputs)).job
 
     def inputs(self, type_id: str = "toy", **inputs: Any) -> BaseModel:
@@ -139,7 +143,8 @@ class Site:
         )
         return parsed
 
-    def _kept(self) -> ChildProcess:
+    def kept(self) -> ChildProcess:
+        """Return the child that preflights share."""
         if not self._preflights:
             self._preflights.append(_KeptChild(self.settings.for_child()))
         return self._preflights[0]
@@ -151,9 +156,9 @@ class Site:
         worker.start()
         return worker
 
-    def launch(self) -> subprocess.Popen[str]:
-        """Start a worker in a process of its own."""
-        environment = {
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return what a process on this site needs, with settings beside the usual ones."""
+        return {
             "PYTHONPATH": ":".join(filter(None, sys.path)),
             "PATH": os.environ["PATH"],
             "COGMILL_DATABASE_URL": make_conninfo(self.conninfo),
@@ -161,10 +166,14 @@ class Site:
             "COGMILL_MEMORY": "1GB",
             "COGMILL_HOST": "here",
             **{f"COGMILL_PACE__{name.upper()}": f"{value}" for name, value in PACE},
+            **variables,
         }
+
+    def launch(self, script: str = WORKER, **variables: str) -> subprocess.Popen[str]:
+        """Start a worker in a process of its own, with settings beside the usual ones."""
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER],
-            env=environment,
+            [sys.executable, "-c", script],
+            env=self.environment(**variables),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

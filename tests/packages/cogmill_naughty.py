@@ -63,6 +63,8 @@ class Misbehave(TaskType[Text, Text, Any]):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "leaves":
                 sys.exit(3)
+            case "stands still":
+                time.sleep(600)
             case "end of file":
                 raise EOFError("the tail of a strip is missing")
             case "NUL in the message":
@@ -106,7 +108,8 @@ class Streaming(Stage):
 
 
 def planned(key: str, text: str) -> PlannedTask:
-    return PlannedTask(key=key, params={"text": text}, requires=Requirements(memory=1 << 20))
+    needs = Requirements(memory=1 << 20, still=1)
+    return PlannedTask(key=key, params={"text": text}, requires=needs)
 
 
 class Naughty(JobType[Inputs, Any]):

@@ -136,6 +136,7 @@ class AttemptRunner:
             params=task.params,
             memory=task.memory,
             budget=task.split_budget or 0,
+            whole=task.split_memory or 0,
         )
 
     def clean(

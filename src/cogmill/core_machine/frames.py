@@ -64,7 +64,10 @@ What = Literal["plan", "execute", "split", "clean"]
 
 
 class Run(Value):
-    """Plan a stage, execute a task, plan one again in `budget` bytes, or clean up after a job."""
+    """Plan a stage, execute a task, plan one again, or clean up after a job.
+
+    What is planned again may need `budget` bytes in each part, and would need `whole` in one.
+    """
 
     kind: Literal["run"] = "run"
     what: What
@@ -75,6 +78,7 @@ class Run(Value):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     memory: int = 0
     budget: int = 0
+    whole: int = 0
     successful: bool = False
 
 

@@ -101,6 +101,7 @@ class Task(Value):
     max_failures: int
     memory_failures: int = 0
     split_budget: int | None = None
+    split_memory: int | None = None
 
     @property
     def label(self) -> str:

@@ -10,7 +10,9 @@ ALTER TABLE cogmill.job
 ALTER TABLE cogmill.task
     ADD COLUMN still_seconds integer,
     ADD COLUMN memory_failures smallint NOT NULL DEFAULT 0,
+    -- Of a split task: bytes that a part may need, and what the whole would.
     ADD COLUMN split_budget bigint,
+    ADD COLUMN split_memory bigint,
     DROP CONSTRAINT task_kind_check,
     ADD CONSTRAINT task_kind_check CHECK (kind IN ('plan', 'work', 'split'));
 

@@ -32,4 +32,5 @@ FROM chosen
 WHERE task.id = chosen.id AND chosen.memory <= %(free)s
 RETURNING task.id, task.job_id, task.position, task.kind, task.key, task.params, task.job_type,
           task.job_version, task.memory, task.seconds, task.still_seconds, task.attempt,
-          task.failures, task.max_failures, task.memory_failures, task.split_budget
+          task.failures, task.max_failures, task.memory_failures, task.split_budget,
+          task.split_memory

@@ -4,6 +4,7 @@
 SELECT task.id, task.job_id, task.position, task.kind, task.key, task.params, task.job_type,
        task.job_version, task.memory, task.seconds, task.still_seconds, task.attempt,
        task.failures, task.max_failures, task.memory_failures, task.split_budget,
+       task.split_memory,
        task.worker AS incarnation, held.task_id IS NULL AS forgotten
 FROM cogmill.task
 JOIN cogmill.worker ON worker.incarnation = task.worker AND worker.status = 'live'

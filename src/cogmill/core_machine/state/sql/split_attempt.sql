@@ -1,7 +1,9 @@
--- The fence again: the attempt ends, and its task becomes the one that plans it again smaller.
+-- The fence again: the attempt ends, and its task becomes the one that plans it again smaller. What
+-- it said that it needs was too little: as a whole it may need twice as much.
 UPDATE cogmill.task
 SET kind = 'split',
     split_budget = %(budget)s,
+    split_memory = 2 * task.memory,
     memory = least(stage.plan_memory, %(budget)s),
     seconds = stage.plan_seconds,
     still_seconds = NULL,
@@ -10,7 +12,8 @@ SET kind = 'split',
     deadline_at = NULL,
     due_at = cogmill.now(),
     failure = %(failure)s,
-    failures = 0
+    failures = 0,
+    memory_failures = memory_failures + 1
 FROM cogmill.stage
 WHERE task.id = %(task_id)s
   AND task.attempt = %(attempt)s

@@ -2,6 +2,7 @@
 UPDATE cogmill.task
 SET kind = 'split',
     split_budget = %(budget)s,
+    split_memory = task.memory,
     memory = least(stage.plan_memory, %(budget)s),
     seconds = stage.plan_seconds,
     still_seconds = NULL,

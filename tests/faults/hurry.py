@@ -1,0 +1,35 @@
+"""Waits of the machine that are meant for people and networks, cut short while a test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cogmill.core_machine import held, preflighting, reconciliation, worker
+from cogmill.core_machine.state import workers
+
+SHORT: tuple[tuple[Any, str, float], ...] = (
+    (held, "CLEAN_SECONDS", 3.0),
+    (preflighting, "PREFLIGHT_SECONDS", 5.0),
+    (reconciliation, "CLEAN_SECONDS", 6.0),
+    (reconciliation, "ROOM_SECONDS", 0.3),
+    (reconciliation, "THOROUGH_SECONDS", 0.3),
+    (reconciliation, "WAKE_SECONDS", 0.3),
+    (worker, "CLEAN_RETRY_SECONDS", 0.1),
+    (worker, "STOP_SECONDS", 3.0),
+    (workers, "RESCUE_DELAY_SECONDS", 0.2),
+)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Wait less, for as long as this lasts."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in SHORT]
+    for module, name, seconds in SHORT:
+        setattr(module, name, seconds)
+    try:
+        yield
+    finally:
+        for module, name, seconds in before:
+            setattr(module, name, seconds)

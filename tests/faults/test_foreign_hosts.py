@@ -1,0 +1,170 @@
+"""`TaskProcessor.process(reference)`: a message at a time, in whatever process the host has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+from tests.faults.conftest import PACE, Site, alive, children_of, until
+
+from cogmill import runtime
+from cogmill.core_machine.contracts import Job
+from cogmill.core_machine.orchestration import TaskProcessor
+from cogmill.settings import Settings
+
+HOST = """
+import multiprocessing, os, sys
+from cogmill import runtime
+from cogmill.settings import Settings
+processor = runtime.task_processor(Settings())
+reference, how = sys.argv[1:]
+
+def work():
+    while processor.process(reference):
+        pass
+    processor.close()
+
+print("ready", flush=True)
+if how == "fork":
+    processor.process("nothing")  # the parent is a worker already
+    child = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    child.start()
+    child.join()
+    print(child.exitcode, flush=True)
+    processor.close()
+else:
+    work()
+"""
+
+
+@pytest.fixture
+def processor(site: Site) -> Iterator[TaskProcessor]:
+    settings = Settings(
+        pace=PACE,
+        workers=2,
+        memory=2**30,
+        host="here",
+        database_url=SecretStr(make_conninfo(site.conninfo)),
+    )
+    made = runtime.task_processor(settings)
+    yield made
+    made.close()
+
+
+def drive(processor: TaskProcessor, job: Job) -> None:
+    while processor.process(job.id):
+        pass
+
+
+def drive_to_the_end(site: Site, processor: TaskProcessor, job: Job) -> None:
+    """Send messages until the clean-up is done too, which waits for a beat after the last task."""
+
+    def cleaned() -> bool:
+        drive(processor, job)
+        return (site.folder / "cleaned.ok").exists()
+
+    until(cleaned, "the job is cleaned up")
+
+
+def attempts(site: Site) -> list[tuple[object, ...]]:
+    return site.rows("SELECT DISTINCT attempt FROM task ORDER BY 1")
+
+
+def test_a_message_does_one_piece_of_work_and_is_sent_on(
+    site: Site, processor: TaskProcessor
+) -> None:
+    job = site.submit(count=3)
+    assert [processor.process(job.id) for _ in range(3)] == [True] * 3
+    # Two plans and one of three squares are done; each message does one thing and no more.
+    assert site.rows("SELECT count(*) FROM task WHERE status = 'succeeded'") == [(3,)]
+    drive_to_the_end(site, processor, job)
+    assert site.ended(job).outputs == {"total": 5}
+    assert processor.process(job.id) is False
+
+
+def test_a_wrong_doubled_or_late_message_does_no_harm(site: Site, processor: TaskProcessor) -> None:
+    job = site.submit()
+    assert processor.process("no such job")
+    drive_to_the_end(site, processor, job)
+    assert not any(processor.process(job.id) for _ in range(3))
+    assert site.ended(job).outputs == {"total": 1}
+    assert attempts(site) == [(1,)]
+
+
+def test_one_message_twice_at_once_in_threads_does_nothing_twice(
+    site: Site, processor: TaskProcessor
+) -> None:
+    job = site.submit(count=6)
+    threads = [threading.Thread(target=drive, args=(processor, job)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # A thread may have found nothing while a plan was at work.
+    drive(processor, job)
+    assert site.ended(job).outputs == {"total": 55}
+    assert attempts(site) == [(1,)]
+
+
+def test_a_forked_daemonic_process_of_a_worker_is_a_worker_of_its_own(site: Site) -> None:
+    job = site.submit()
+    host = _host(site, job, "fork")
+    assert host.stdout is not None
+    assert host.stdout.readline() == "ready\n"
+    assert host.stdout.readline() == "0\n"
+    assert host.wait(20) == 0
+    assert site.ended(job).outputs == {"total": 1}
+    assert site.rows("SELECT count(*), count(DISTINCT pid), min(status) FROM worker") == [
+        (2, 2, "gone")
+    ]
+
+
+def test_after_a_pause_longer_than_the_lease_nothing_is_done_twice(site: Site) -> None:
+    job = site.submit(hold=True)
+    host = _host(site, job, "here")
+    until(lambda: len(list(site.folder.glob("[01].*"))) == 1, "the first square is begun")
+    (child, *_) = children_of(host.pid)
+    os.kill(host.pid, signal.SIGSTOP)
+    other = site.work()
+    until(
+        lambda: site.rows("SELECT count(*) FROM worker WHERE status = 'dead'") == [(1,)],
+        "the frozen host is declared dead",
+    )
+    site.go()
+    done = site.ended(job)
+    before = site.rows("SELECT id, attempt, finished_at FROM task ORDER BY id")
+    other.stop()
+    os.kill(host.pid, signal.SIGCONT)
+    until(lambda: not alive(child), "the thawed host has killed its child")
+    assert host.wait(20) == 0
+    assert site.rows("SELECT id, attempt, finished_at FROM task ORDER BY id") == before
+    assert site.state.jobs.get(job.id) == done
+
+
+def test_a_host_that_slept_finds_work_at_once(site: Site, processor: TaskProcessor) -> None:
+    first = site.submit(name="first")
+    drive(processor, first)
+    site.rows("UPDATE worker SET status = 'dead', ended_at = cogmill.now() RETURNING 1")
+    second = site.submit(name="second")
+    until(lambda: processor.process(second.id), "the host has a new incarnation", seconds=5)
+    drive(processor, second)
+    assert site.ended(second).outputs == {"total": 1}
+
+
+def _host(site: Site, job: Job, how: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOST, job.id, how],
+        env=site.environment(COGMILL_WORKERS="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    site.processes.append(process)
+    return process
