@@ -68,10 +68,11 @@ def _unclaimed(at: Standing, job_id: str) -> Iterator[str]:
         yield f"{tasks}, and every live worker works for another job: start `cogmill worker`"
     elif not at.of_memory:
         needed, largest = at.needs_memory or 0, at.largest_memory or 0
+        option = size_text(needed + PARENT_MEMORY).replace(" ", "")
         yield (
             f"{tasks}; task {at.next_key} needs {size_text(needed)}, and the largest live worker "
-            f"has {size_text(largest)} for its children: start one with --memory "
-            f"{size_text(needed + PARENT_MEMORY)}, or wait until it is planned again smaller"
+            f"has {size_text(largest)} for its children: start one with --memory {option}, or "
+            "wait until it is planned again smaller"
         )
     elif at.ahead:
         yield f"{tasks}, behind {at.ahead} tasks of other jobs: add workers, or wait"

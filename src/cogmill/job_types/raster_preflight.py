@@ -99,7 +99,7 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         reach=tools.host if local else "any",
         owns=_owned(inputs, tools),
         plan_memory=min(PLAN_MEMORY, tools.child_memory),
-        plan_identity=hashlib.sha256(plan.model_dump_json().encode()).hexdigest(),
+        plan_identity=plan.identity,
         event=explain.event(plan),
     )
 

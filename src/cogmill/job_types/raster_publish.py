@@ -226,7 +226,7 @@ def _indexes(
         grid=_grid(plan),
         bands=bands,
         tiles=tuple(
-            MosaicTile(name=name, window=_corners(window)) for name, window in windows.items()
+            MosaicTile(name=name, window=window.rectangle) for name, window in windows.items()
         ),
         block=image.block,
         overview_factors=tuple(2**level for level in range(1, TILE_OVERVIEWS + 1)),
@@ -256,12 +256,8 @@ def _entry(staged: StagedObject, window: Window | None) -> ManifestFile:
         name=staged.final.name,
         size=staged.size,
         sha256=staged.sha256,
-        window=None if window is None else _corners(window),
+        window=None if window is None else window.rectangle,
     )
-
-
-def _corners(window: Window) -> tuple[int, int, int, int]:
-    return window.col_off, window.row_off, window.width, window.height
 
 
 _CHUNK = 8 << 20

@@ -48,9 +48,18 @@ class Counted(_Value):
 
 
 class PieceParams(_Value):
-    """Which source piece."""
+    """Which source piece: its number in the plan, and what it says to whoever has another plan.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the plan's `pieces`.
+    window : (int, int, int, int)
+        Column, row, width and height on the source grid.
+    """
 
     number: int
+    window: tuple[int, int, int, int]
 
 
 class PieceResult(_Value):
@@ -217,8 +226,12 @@ class PiecesStage(StageType[Tools]):
         needs = Requirements(memory=plan.piece_memory.total, seconds=TASK_SECONDS)
         return StagePlan(
             tasks=tuple(
-                PlannedTask(key=f"piece {number}", params={"number": number}, requires=needs)
-                for number in range(len(plan.pieces))
+                PlannedTask(
+                    key=f"piece {number}",
+                    params={"number": number, "window": list(piece.rectangle)},
+                    requires=needs,
+                )
+                for number, piece in enumerate(plan.pieces)
             )
         )
 

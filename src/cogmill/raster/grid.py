@@ -59,6 +59,11 @@ class Window(BaseModel):
         return self.row_off + self.height
 
     @property
+    def rectangle(self) -> tuple[int, int, int, int]:
+        """First column, first row, width and height."""
+        return self.col_off, self.row_off, self.width, self.height
+
+    @property
     def size(self) -> int:
         """How many pixels the window holds."""
         return self.width * self.height

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cached_property
 from typing import Literal
@@ -128,6 +129,19 @@ class RasterPlan(BaseModel):
         # As text and back: only so do its NaN become what JSON, and PostgreSQL's, can hold.
         found: dict[str, JsonValue] = json.loads(structure.model_dump_json())
         return found
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of what decides the bytes of an output tile: not how the work is cut, nor where.
+
+        What was made under one plan may be taken over under any other of the same identity.
+        """
+        deciding = {
+            "stem", "structure", "source_grid", "target_grid", "warp", "operation", "validity",
+            "overview_resampling", "image", "piece_codec",
+        }  # fmt: skip
+        text = f"{self.tile_size} {self.model_dump_json(include=deciding)}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def copies(self) -> bool:

@@ -1,0 +1,137 @@
+"""`cogmill retry`: the next generation of a failed job takes over every tile that was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance import killing
+from tests.acceptance.conftest import Figure
+from tests.acceptance.killing import (
+    REPROJECTED,
+    TWO_CHILDREN,
+    Ended,
+    Home,
+    Observer,
+    contents,
+    in_stage,
+)
+
+KINDS = {
+    "mosaic, direct": ("out/", "out/cogmill.json", "direct"),
+    "mosaic, two-stage": ("out/", "out/cogmill.json", "two-stage"),
+    "one COG, two-stage": ("one.tif", "one.tif", "two-stage"),
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with Home.made(tmp_path_factory.mktemp("retry")) as made, made.server.lease():
+        yield made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return killing.striped_raster(tmp_path_factory.mktemp("source") / "source.tif")
+
+
+def words(source: Path, folder: Path, kind: str) -> tuple[object, ...]:
+    destination, _, strategy = KINDS[kind]
+    place = f"{folder}/{destination}"
+    return ("run", source, place, *REPROJECTED, *TWO_CHILDREN, "--strategy", strategy, "--json")
+
+
+def fail_at_the_end(home: Home, source: Path, folder: Path, kind: str) -> Ended:
+    """Run a job whose last commit finds a folder in its way, and take that away again."""
+    obstacle = folder / KINDS[kind][1]
+    running = home.start(*words(source, folder, kind))
+    running.strike(home, in_stage("publish"), lambda _: obstacle.mkdir(parents=True))
+    failed = running.end()
+    obstacle.rmdir()
+    assert failed.code == 1, failed
+    return failed
+
+
+def counts(observer: Observer, job: str) -> tuple[int, int]:
+    """Return how many work tasks of the stages before publish were adopted, and attempted."""
+    query = (
+        "SELECT count(adopted_from), coalesce(sum(attempt), 0) FROM cogmill.task "
+        "JOIN cogmill.stage USING (job_id, position) "
+        "WHERE job_id = %s AND kind = 'work' AND name <> 'publish'"
+    )
+    ((adopted, attempts),) = observer.rows(query, job)
+    return int(adopted), int(attempts)
+
+
+@pytest.fixture(scope="module")
+def calm(home: Home, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calm")
+    for kind in ("mosaic, direct", "one COG, two-stage"):
+        place = folder / KINDS[kind][0].rstrip("/").removesuffix(".tif")
+        place.mkdir()
+        ended = home.call(*words(source, place, kind))
+        assert ended.code == 0, ended.stderr
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_retry_adopts_what_succeeded_and_the_bytes_are_the_same(
+    home: Home, source: Path, tmp_path: Path, calm: Path, figure: Figure, kind: str
+) -> None:
+    failed = fail_at_the_end(home, source, tmp_path, kind)
+    job = failed.document["job_id"]
+    # The person is told what to type next, and types it.
+    assert f"next: cogmill retry {job[:12]}" in failed.stderr
+    assert failed.document["failure"]["cause"] == "permanent"
+    retried = home.call("retry", job[:12], "--json")
+    assert retried.code == 0, retried.stderr
+    assert (retried.document["created"], retried.document["generation"]) == (True, 2)
+    worked = home.call("worker", "--until-idle", *TWO_CHILDREN)
+    assert worked.code == 0, worked.stderr
+    with home.observer() as observer:
+        before, again = counts(observer, job), counts(observer, retried.document["job_id"])
+        owed = observer.number("SELECT count(*) FROM cogmill.cleanup WHERE done_at IS NULL")
+    figure.measured(f"{again[0]} tasks adopted, {again[1]} attempted again", "0 again")
+    assert again == (before[1], 0)
+    destination = KINDS[kind][0]
+    same = calm / destination.rstrip("/").removesuffix(".tif")
+    assert contents(f"{tmp_path}/{destination}") == contents(f"{same}/{destination}")
+    assert owed == 0
+    assert [path.name for path in tmp_path.iterdir()] == [destination.rstrip("/")]
+    shown = home.call("show", retried.document["job_id"])
+    assert f"({again[0]} adopted)" in shown.stderr or "two-stage" in kind
+
+
+def test_every_job_of_a_cause_is_retried_by_one_command(
+    home: Home, source: Path, tmp_path: Path
+) -> None:
+    failed = fail_at_the_end(home, source, tmp_path, "mosaic, direct")
+    none = home.call("retry", "--cause", "hung", "--json")
+    assert (none.code, none.document) == (0, {"jobs": [], "refused": []})
+    retried = home.call("retry", "--cause", "permanent", "--json")
+    assert retried.code == 0, retried.stderr
+    (made,) = retried.document["jobs"]
+    with home.observer() as observer:
+        rows = observer.rows("SELECT heir FROM cogmill.cleanup WHERE job_id = %s",
+                             failed.document["job_id"])  # fmt: skip
+    assert rows == [(made["job_id"],)]
+    dismissed = home.call("dismiss", made["job_id"])
+    assert dismissed.code == 0, dismissed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("retry",), "name one JOB, or a --cause"),
+        (("retry", "none"), "no job begins with 'none'"),
+        (("retry", "--cause", "bad luck"), "is not one of"),
+    ],
+)
+def test_a_retry_of_nothing_is_refused_in_one_line(
+    home: Home, arguments: tuple[str, ...], message: str
+) -> None:
+    refused = home.call(*arguments)
+    assert refused.code == 2
+    assert message in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
