@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -48,10 +49,10 @@ def dismiss(machine: Machine, arguments: dict[str, Any]) -> None:
 
 
 def reconcile(machine: Machine, arguments: dict[str, Any]) -> None:
-    """Look and repair until nothing is found any more."""
+    """Look and repair, as often as it may take for a suspicion to be one."""
     reconciler = machine.reconciler()
-    while reconciler.step():
-        pass
+    for _ in range(3):
+        reconciler.step()
 
 
 def look(machine: Machine, arguments: dict[str, Any]) -> None:
@@ -68,7 +69,7 @@ def look(machine: Machine, arguments: dict[str, Any]) -> None:
     state.events.page(job_id=job)
     state.reconciliations.silent_seconds()
     for row in arguments["workers"]:
-        state.workers.has_work_ahead(row)
+        state.workers.has_work_ahead(UUID(row))
 
 
 ROLES: dict[str, Callable[[Machine, dict[str, Any]], None]] = {
