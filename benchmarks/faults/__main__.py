@@ -10,9 +10,9 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,11 @@ from benchmarks.faults import pace, report, systems
 from benchmarks.faults.processes import ClientProcess, NotOffered, Unanswered
 from benchmarks.faults.scenarios import FAULTS, Fault
 from benchmarks.faults.servers import Missing, Server
-from benchmarks.faults.trial import Broken, System, Trial
+from benchmarks.faults.trial import STOP, Broken, System, Trial
 
 BUILD = systems.PROJECT / "build"
-# Kept beside the adapter that sets it, which this Python cannot import: it needs Celery.
-VISIBILITY = 10
 _MOST_BROKEN = 2
 """Trials of a fault that may fail for reasons of their own before no more are made."""
-_stop = threading.Event()
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -55,6 +52,14 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str,
         server.close()
 
 
+def _result(future: Future[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return future.result()
+    except Exception as error:  # one system's trouble must not cost the others' results
+        traceback.print_exception(error)
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
 def _trials(
     system: System,
     server: Server,
@@ -65,7 +70,7 @@ def _trials(
 ) -> dict[str, Any]:
     trials: list[dict[str, Any]] = []
     for _ in range(arguments.trials):
-        if _stop.is_set() or sum("error" in trial for trial in trials) >= _MOST_BROKEN:
+        if STOP.is_set() or sum("error" in trial for trial in trials) >= _MOST_BROKEN:
             break
         begun = time.monotonic()
         try:
@@ -75,7 +80,8 @@ def _trials(
             return {"not_offered": str(reason)}
         except (Broken, Unanswered, RuntimeError) as error:
             trials.append({"error": str(error)})
-        print(f"{system.name:14} {fault.name:20} {time.monotonic() - begun:5.1f} s {trials[-1]}")
+        took = f"{time.monotonic() - begun:5.1f} s"
+        print(f"{system.name:14} {fault.name:20} {took} {trials[-1]}", flush=True)
     return {"summary": report.summarise(trials), "trials": trials}
 
 
@@ -95,7 +101,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _interrupted(*_: object) -> None:
-    _stop.set()
+    STOP.set()
     raise KeyboardInterrupt
 
 
@@ -115,9 +121,9 @@ def main() -> int:
         with ThreadPoolExecutor(arguments.jobs) as pool:
             futures = {name: pool.submit(measure, name, arguments, folder) for name in order}
             try:
-                found = {name: futures[name].result() for name in arguments.systems}
+                found = {name: _result(futures[name]) for name in arguments.systems}
             except BaseException:
-                _stop.set()
+                STOP.set()
                 pool.shutdown(cancel_futures=True)
                 raise
     finally:
@@ -131,7 +137,7 @@ def main() -> int:
             "silence": pace.SILENCE,
             "look": pace.LOOK,
             "restart": pace.RESTART,
-            "visibility": VISIBILITY,
+            "visibility": pace.VISIBILITY,
         },
         "machine": {
             "cpus": os.cpu_count(),

@@ -6,18 +6,14 @@ line: it submits as a producer of that system would, and reads what the system h
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypedDict
 
 from benchmarks.faults.work import Order
-
-_PR_SET_PDEATHSIG = 1
 
 
 class NotOffered(Exception):
@@ -61,8 +57,6 @@ class Client(Protocol):
 
 def main(make: Callable[[], Client], work: Callable[[str, str], None]) -> None:
     """Take the role that the command line names."""
-    # The kernel ends what a killed harness leaves; Linux only, as the benchmark is.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if sys.argv[1] == "worker":
         work(sys.argv[2], sys.argv[3])
     else:

@@ -12,6 +12,10 @@ SILENCE = 3.0
 """Seconds without a heartbeat after which somebody is taken for dead."""
 LOOK = 1.0
 """Seconds between two looks at the queue by somebody whom no message has woken."""
+VISIBILITY = 10
+"""Celery's visibility time-out. It counts from delivery, not from a last heartbeat, so it must be
+longer than the longest task (Celery, Redis, Caveats), here a held one; and whole seconds. That is
+why it is not the silence that the others get."""
 SLOTS = 2
 """Units that one worker works on at once."""
 RESTART = 1.0

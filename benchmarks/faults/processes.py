@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults import leash
 from benchmarks.faults.pace import RESTART
 
 _ANSWER_SECONDS = 60.0
@@ -52,7 +53,7 @@ class Launch:
         """Start one in a session of its own."""
         with self.log.open("a") as log:
             return subprocess.Popen(
-                [*self.command, *role],
+                [*leash.COMMAND, *self.command, *role],
                 env=self.env,
                 stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else log,

@@ -77,7 +77,8 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
-    return [note for trial in found["trials"] for note in (*trial.get("notes", ()),)] + [
+    said = [note for trial in found["trials"] for note in trial.get("notes", ())]
+    return ["; ".join(said)] * bool(said) + [
         trial["error"] for trial in found["trials"] if "error" in trial
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.faults.pace import SILENCE
 from benchmarks.faults.trial import Outcome, Trial
@@ -100,6 +101,10 @@ def restart(trial: Trial) -> Outcome:
     return trial.judge(["unit", "waiting"], since)
 
 
+def _all_begun(trial: Trial, units: list[str]) -> bool:
+    return all(map(trial.begun, units))
+
+
 def fan_in(trial: Trial) -> Outcome:
     """Let the two last units before a fan-in end at one instant; one unit is to follow, once."""
     trial.warm()
@@ -109,7 +114,7 @@ def fan_in(trial: Trial) -> Outcome:
         pair, follow = [f"left-{number}", f"right-{number}"], f"follow-{number}"
         orders = [trial.order(unit, "together") for unit in pair]
         trial.client.ask("fan_in", address=trial.address, orders=orders, follow=trial.order(follow))
-        trial.must("both units are begun", lambda pair=pair: all(map(trial.begun, pair)))
+        trial.must("both units are begun", partial(_all_begun, trial, pair))
         instant = time.time() + _AHEAD_SECONDS
         since = time.monotonic() + _AHEAD_SECONDS
         for unit in pair:

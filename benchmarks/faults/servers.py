@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import psycopg
+from benchmarks.faults import leash
 from benchmarks.faults.pace import RESTART
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -139,7 +140,8 @@ class RedisServer:
         self._socket.unlink(missing_ok=True)
         process = subprocess.Popen(
             [
-                *(self._program, "--port", "0", "--unixsocket", str(self._socket)),
+                *(*leash.COMMAND, self._program),
+                *("--port", "0", "--unixsocket", str(self._socket)),
                 *("--dir", str(self._folder), "--daemonize", "no", "--save", ""),
                 # Redis, Persistence: an append-only file, synced always, is its most durable way.
                 *("--appendonly", "yes", "--appendfsync", "always"),

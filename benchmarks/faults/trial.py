@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ SETTLE_SECONDS = 3.0
 GONE_SECONDS = 25.0
 """A unit of which the system has had no record for so long is lost: every silence, visibility
 time-out and look of every system is much shorter, so nothing will come any more."""
+STOP = threading.Event()
+"""Set when somebody wants the whole run to end: what waits, stops waiting."""
 _LOOK_SECONDS = 0.1
 _numbers = itertools.count(1)
 
@@ -141,9 +144,14 @@ class Trial:
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            self.workers.tend()
-            time.sleep(_LOOK_SECONDS)
+            self._pause()
         return True
+
+    def _pause(self) -> None:
+        if STOP.is_set():
+            raise Broken("stopped")
+        self.workers.tend()
+        time.sleep(_LOOK_SECONDS)
 
     def must(self, what: str, condition: Callable[[], bool], seconds: float = WARM_SECONDS) -> None:
         """Wait for what does not depend on the fault."""
@@ -178,7 +186,6 @@ class Trial:
         left, gone, done_at = list(units), dict.fromkeys(units, time.monotonic()), None
         deadline = since + self.bound
         while left and time.monotonic() < deadline:
-            self.workers.tend()
             for unit in list(left):
                 found = self.look(unit)
                 now = time.monotonic()
@@ -189,7 +196,7 @@ class Trial:
                     done_at = now
             if left and all(time.monotonic() - gone[unit] > GONE_SECONDS for unit in left):
                 break
-            time.sleep(_LOOK_SECONDS)
+            self._pause()
         known = {unit: self.look(unit) for unit in left}
         stuck = [unit for unit, found in known.items() if found is None or found["open"]]
         lost = [unit for unit in left if unit not in stuck]

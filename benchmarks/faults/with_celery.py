@@ -15,14 +15,10 @@ from typing import Any
 
 import redis
 from benchmarks.faults.client import Look, main
-from benchmarks.faults.pace import LOOK, SLOTS
+from benchmarks.faults.pace import LOOK, SLOTS, VISIBILITY
 from benchmarks.faults.work import Order, carry_on, perform
 from celery import Celery, chord
 
-VISIBILITY_SECONDS = 10
-"""It counts from delivery, not from a last heartbeat, so it must be longer than the longest task
-(Redis, Caveats), here a held one; and it must be whole seconds. That is why it is not 3 s as the
-silence that the others get."""
 _META = "celery-task-meta-"
 
 app = Celery("bench")
@@ -40,10 +36,10 @@ app.conf.update(
     # Configuration: try again to store a result when that fails in a way that may pass.
     result_backend_always_retry=True,
     # Redis, Caveats, Visibility timeout: all three must be set.
-    visibility_timeout=VISIBILITY_SECONDS,
-    result_backend_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
+    visibility_timeout=VISIBILITY,
+    result_backend_transport_options={"visibility_timeout": VISIBILITY},
     broker_transport_options={
-        "visibility_timeout": VISIBILITY_SECONDS,
+        "visibility_timeout": VISIBILITY,
         # Kombu, Redis transport: to be lowered together with the visibility timeout; a throttle of
         # 1 makes the interval the only control (defaults: 10 s times 10).
         "unacked_restore_interval": int(LOOK),

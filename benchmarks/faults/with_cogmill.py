@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import psycopg
 from benchmarks.faults.client import Look, main
 from benchmarks.faults.pace import BEAT, LOOK, SILENCE, SLOTS
 from benchmarks.faults.work import Order
+from pydantic import SecretStr
 
 from cogmill import runtime
 from cogmill.core_machine.children import ChildProcess
@@ -48,7 +50,7 @@ def _settings(address: str) -> Settings:
     # (lease) later than it may be suspected, as in the profiles.
     pace = Pace(beat=BEAT, suspect=SILENCE, lease=SILENCE + 2 * BEAT, look=LOOK, grace=BEAT)
     return Settings(
-        database_url=address, workers=SLOTS, memory=2**30, host="bench", pace=pace
+        database_url=SecretStr(address), workers=SLOTS, memory=2**30, host="bench", pace=pace
     )  # fmt: skip
 
 
@@ -72,7 +74,9 @@ class CogmillClient:
         inputs = {"orders": orders, "follow": follow}
         self._submit(address, "bench-fan-in", inputs, lose=False)
 
-    def _submit(self, address: str, type_id: str, inputs: dict[str, object], *, lose: bool) -> None:
+    def _submit(
+        self, address: str, type_id: str, inputs: Mapping[str, object], *, lose: bool
+    ) -> None:
         self._child = self._child or _KeptChild(_settings(address).for_child())
         child = self._child
         types = Registry.load()

@@ -18,6 +18,7 @@ from tests.faults.hurry import hurried
 
 from cogmill import runtime
 from cogmill.core_machine import wakeups
+from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
 
@@ -49,8 +50,8 @@ def dismiss(machine: Machine, arguments: dict[str, Any]) -> None:
 
 
 def reconcile(machine: Machine, arguments: dict[str, Any]) -> None:
-    """Look and repair, as often as it may take for a suspicion to be one."""
-    reconciler = machine.reconciler()
+    """Look and repair; from the second look on as who has slept before it."""
+    reconciler = SystemReconciler(machine.state, machine.publisher, grace=0.0)
     for _ in range(3):
         reconciler.step()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cogmill.core_machine.contracts import JobStatus
+from cogmill.core_machine.reconciliation import FORGOTTEN
 
 if TYPE_CHECKING:
     from tests.faults.sweep import Trial
@@ -51,6 +52,10 @@ class Scenario:
         How the unarmed do what an armed command did not bring to its end.
     fails, dismissed : bool
         Whether the job ends so before it is mended and retried, or submitted anew.
+    charges : str
+        Part of what the scenario itself has charged to a task.
+    excused : tuple of str
+        Invariants that the scenario itself has broken.
     """
 
     role: str = "work"
@@ -62,6 +67,8 @@ class Scenario:
     again: Step = nothing
     fails: bool = False
     dismissed: bool = False
+    charges: str = ""
+    excused: tuple[str, ...] = ()
 
 
 def holding(*keys: str) -> Callable[[Trial], object]:
@@ -117,6 +124,12 @@ def miscounted(trial: Trial) -> None:
     trial.until(lambda: trial.noted("sheet0") and trial.noted("sheet1"), "the sheets hold")
     trial.stop_worker()
     trial.rows("UPDATE stage SET remaining = remaining + 1 WHERE status = 'running' RETURNING 1")
+
+
+def mended(trial: Trial) -> None:
+    """Let go once the count is right again, or the fault has kept it from that."""
+    wrong = "SELECT 1 FROM stage WHERE name = 'sheets' AND remaining <> 4"
+    trial.until(lambda: trial.struck() or trial.rows(wrong) == [], "the count is right again")
     trial.go()
 
 
@@ -232,7 +245,10 @@ SCENARIOS: dict[str, Scenario] = {
     "last sheet": Scenario(inputs={"hold": ("sheet0",)}, moment=all_but_first, during=go),
     "binding": Scenario(inputs={"hold": ("bind",)}, moment=holding("bind"), during=go),
     "stumble": Scenario(
-        inputs={"hold": ("sheet1",), "stumble": ("sheet1",)}, moment=holding("sheet1"), during=go
+        inputs={"hold": ("sheet1",), "stumble": ("sheet1",)},
+        moment=holding("sheet1"),
+        during=go,
+        charges="the paper is stuck",
     ),
     "spoil": Scenario(
         inputs={"hold": ("sheet1",), "spoil": ("sheet1",)},
@@ -241,12 +257,16 @@ SCENARIOS: dict[str, Scenario] = {
         fails=True,
     ),
     "die": Scenario(
-        inputs={"hold": ("sheet1",), "die": ("sheet1",)}, moment=holding("sheet1"), during=go
+        inputs={"hold": ("sheet1",), "die": ("sheet1",)},
+        moment=holding("sheet1"),
+        during=go,
+        charges="signal 9",
     ),
     "faint": Scenario(
         inputs={"wide": 2, "hold": ("sheet0",), "faint": ("sheet0",)},
         moment=holding("sheet0"),
         during=go,
+        charges="MemoryError",
     ),
     "large": Scenario(inputs={"wide": 2, "large": ("sheet0",)}),
     "drain": Scenario(
@@ -255,8 +275,13 @@ SCENARIOS: dict[str, Scenario] = {
     "nap": Scenario(inputs={"hold": ("sheet0",)}, moment=holding("sheet0"), during=nap),
     "rescue": Scenario(prepare=by_a_dead_worker),
     "orphan": Scenario(prepare=by_a_worker_that_left),
-    "forgotten": Scenario(prepare=by_a_forgetful_worker),
-    "miscounted": Scenario(inputs={"hold": BOTH}, prepare=miscounted),
+    "forgotten": Scenario(prepare=by_a_forgetful_worker, charges=FORGOTTEN.message),
+    "miscounted": Scenario(
+        inputs={"hold": ("sheet0", "sheet1", "sheet2", "sheet3")},
+        prepare=miscounted,
+        during=mended,
+        excused=("I4: the count of what remains is wrong",),
+    ),
     "retried": Scenario(inputs={"spoil": ("sheet1",)}, prepare=retried),
     "withdraw": Scenario(inputs={"hold": ("bind",)}, prepare=cut_off, dismissed=True),
     "endless": Scenario(prepare=endlessly_cleaned),

@@ -8,6 +8,7 @@ said by kind, and never by what the reconciler finds.
 
 from __future__ import annotations
 
+import itertools
 import random
 import uuid
 from collections import defaultdict
@@ -17,11 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from tests.state.conftest import Clock
 from tests.state.test_model import VIOLATIONS
 from tests.state.test_transitions import BROKEN, MEBIBYTE, new_job, planned
 
-from cogmill.core_machine.contracts import Cause, Failure, Job, Offer, TaskKind
+from cogmill.core_machine.contracts import Cause, Failure, Job, Offer, Task, TaskKind
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.tasks import Attempt, Settled
@@ -91,7 +93,6 @@ _ENDED_WORKER = _HIRE.format(
 )
 _OF = "job_id = ANY (%(jobs)s)"
 _DRAW = "abs(hashtext(job_id))"
-_WORK = "kind = 'work' AND status = 'ready'"
 
 # Over `job`, one row each.
 _LIVE = "status IN ('accepted', 'running')"
@@ -380,9 +381,9 @@ class Wrecks:
                 jobs[name].append(job)
         return dict(jobs)
 
-    def ending(self) -> set[str]:
-        """Return the jobs that a repair ends."""
-        return {job for job, names in self.kinds.items() if any(KINDS[one].ends for one in names)}
+    def ends(self, job: str, but: str = "") -> bool:
+        """Whether a repair ends the job, other than that of one kind."""
+        return any(KINDS[name].ends for name in self.kinds.get(job, ()) if name != but)
 
 
 class Yard:
@@ -403,8 +404,8 @@ class Yard:
         self.wrecks = Wrecks()
         self._rng = random.Random(seed)
         self._now = clock.now
-        self.pool = [self.join() for _ in range(12)]
-        self.late = self.join()
+        self.pool: list[uuid.UUID] = []
+        self.late = uuid.UUID(int=0)
 
     def join(self, engines: tuple[str, ...] = ("e",), types: tuple[str, ...] = ("toy:1",)):
         """Register a live worker."""
@@ -425,13 +426,17 @@ class Yard:
 
     # --- the shapes, by transitions -----------------------------------------------------------
 
-    def build(self, wrecks: int, healthy: int, pairs: float = 0.3) -> Wrecks:
-        """Fill the yard: every kind, alone and in pairs, and every healthy shape."""
+    def build(
+        self, wrecks: int, healthy: Iterable[str] = (), pairs: float = 0.3,
+        only: Sequence[str] = (),
+    ) -> Wrecks:  # fmt: skip
+        """Fill the yard: every kind (or `only` some), alone and in pairs, and healthy shapes."""
+        self.pool = [self.join() for _ in range(12)]
+        self.late = self.join()
         self._prototypes()
-        drawn = self._draw(wrecks, pairs)
-        self._copy([shape for shape, _ in drawn] + list(self._healthy(healthy)))
-        found = CHECKS | {"a copy lacks its rows": "SELECT 1 FROM job WHERE inputs IS NULL"}
-        assert violated(self.conn, found) == []
+        drawn = self._draw(list(only or KINDS), wrecks, pairs)
+        self._copy([*(shape for shape, _ in drawn), *healthy])
+        assert violated(self.conn, CHECKS) == []
         self._break([names for _, names in drawn])
         self.beat(ago=0.6)
         self.rows("ANALYZE")
@@ -602,11 +607,12 @@ class Yard:
 
     # --- copies -------------------------------------------------------------------------------
 
-    def _draw(self, count: int, pairs: float) -> list[tuple[str, tuple[str, ...]]]:
+    def _draw(
+        self, names: list[str], count: int, pairs: float
+    ) -> list[tuple[str, tuple[str, ...]]]:
         """Draw a shape and kinds for each wreck, every kind about as often."""
-        names = list(KINDS) * (count // len(KINDS) + 1)
         drawn: list[tuple[str, tuple[str, ...]]] = []
-        for name in names[:count]:
+        for name in itertools.islice(itertools.cycle(names), count):
             shapes = [
                 shape for shape in KINDS[name].shapes
                 if BROKEN_SHAPES.get(shape, name) == name
@@ -620,15 +626,15 @@ class Yard:
         self._rng.shuffle(drawn)
         return drawn
 
-    def _healthy(self, count: int) -> Iterator[str]:
-        for number in range(count):
-            yield HEALTHY[number % len(HEALTHY)]
-
     def _copy(self, shapes: Sequence[str]) -> None:
         """Copy each shape under a lineage of its own, and remove the prototypes."""
-        now = self.rows("SELECT lineage FROM job WHERE created_at > now() - interval '60 seconds'")
-        young = {row[0] for row in now}
-        lineages = [f"{shape}.{number:05}." for number, shape in enumerate(shapes)]
+        young = {
+            row[0] for row in self.rows(
+                "SELECT lineage FROM job WHERE created_at > cogmill.now() - interval '1 minute'"
+            )
+        }  # fmt: skip
+        # The first twelve characters tell jobs apart: so many the reconciler shows of some.
+        lineages = [f"{number:05}.{shape}." for number, shape in enumerate(shapes)]
         ages = [0.0 if shape in young else self._rng.uniform(0, MOST_AGE) for shape in shapes]
         self.rows("CREATE TEMPORARY TABLE fresh (shape text, lineage text, age interval)")
         self.rows(
@@ -638,6 +644,7 @@ class Yard:
                    AS one (shape, lineage, age)""",
             shapes=list(shapes), lineages=lineages, ages=ages,
         )  # fmt: skip
+        self.rows("ANALYZE job, stage, task, fresh")
         renamed = "fresh.lineage || substr({}, length(fresh.shape) + 1)"
         job_id = renamed.format("old.job_id")
         self._insert("job", "old.lineage = fresh.shape",
@@ -647,6 +654,7 @@ class Yard:
             self._insert(table, "job.lineage = fresh.shape", job_id=job_id)
         self._insert("cleanup", "job.lineage = fresh.shape", job_id=job_id,
                      heir=renamed.format("old.heir"))  # fmt: skip
+        self.rows("ANALYZE task, job, fresh")
         self.rows(
             """INSERT INTO task_result
                SELECT copy.id, result, payload, peak_memory, task_result.seconds
@@ -751,21 +759,12 @@ class Yard:
 
     def broken(self, heard: Collection[str]) -> dict[str, list[str]]:
         """Return the wrecks that are not repaired, by kind."""
-        ending = self.wrecks.ending()
         left = {}
         for name, jobs in self.wrecks.by_kind().items():
-            kind = KINDS[name]
-            whole = kind.whole if kind.ends else None
-            groups = {kind.whole: jobs}
-            if whole is None:
-                # What ended needs no more than to be at rest.
-                groups = {
-                    kind.whole: [job for job in jobs if job not in ending],
-                    _FAILED: [job for job in jobs if job in ending],
-                }
-            found = [
-                job for goal, some in groups.items() for job in self._not(goal, some, heard)
-            ]  # fmt: skip
+            # What ended because of something else needs no more than to be at rest.
+            ended = [job for job in jobs if self.wrecks.ends(job, but=name)]
+            own = [job for job in jobs if job not in ended]
+            found = self._not(KINDS[name].whole, own, heard) + self._not(_FAILED, ended, heard)
             if found:
                 left[name] = found
         return left
@@ -796,6 +795,18 @@ class Yard:
             )
             found[table] = str(row[0][0])
         return found
+
+    def attempts(self) -> list[Attempt]:
+        """Return every attempt that is under way, as its worker has it."""
+        names = ", ".join(Task.model_fields)
+        rows = self.rows(f"SELECT worker, {names} FROM task WHERE status = 'running' ORDER BY id")
+        return [
+            Attempt(
+                task=Task.model_validate(dict(zip(Task.model_fields, values, strict=True))),
+                incarnation=worker,
+            )
+            for worker, *values in rows
+        ]
 
     # --- to the end ---------------------------------------------------------------------------
 
@@ -836,6 +847,11 @@ class Yard:
             self.state.jobs.advance(task.job_id)
 
 
+def look_alikes(count: int) -> list[str]:
+    """Return so many healthy shapes, each about as often."""
+    return list(itertools.islice(itertools.cycle(HEALTHY), count))
+
+
 def _partners(name: str) -> list[tuple[str, str]]:
     """Return the kinds that a job can have besides, each with the shape."""
     kind = KINDS[name]
@@ -849,23 +865,19 @@ def _partners(name: str) -> list[tuple[str, str]]:
     return found
 
 
-def violated(
-    conn: psycopg.Connection[Any], checks: dict[str, str], but: Collection[str] = ()
-) -> list[str]:
+def violated(conn: psycopg.Connection[Any], checks: dict[str, str]) -> list[str]:
     """Return the checks that fail."""
-    return [
-        name for name, query in checks.items()
-        if name not in but and conn.execute(query.encode()).fetchone()
-    ]  # fmt: skip
+    return [name for name, query in checks.items() if conn.execute(query.encode()).fetchone()]
 
 
 @contextmanager
 def yard(address: str, clock: Clock, seed: int, connections: int = 4) -> Iterator[Yard]:
     """Open a yard on a database that is empty but for its schema."""
-    fast = f"{address} options='-c synchronous_commit=off -c jit=off'"
-    look = f"{address} options='-c synchronous_commit=off -c jit=off -c search_path=cogmill'"
+    # Nobody crashes this server: no commit of the machine need wait for its disk.
+    fast = make_conninfo(address, options="-c synchronous_commit=off -c jit=off")
     with (
         Database(fast, connections=connections) as database,
-        psycopg.connect(look, autocommit=True) as conn,
+        psycopg.connect(fast, autocommit=True) as conn,
     ):
+        conn.execute("SET search_path = cogmill")
         yield Yard(database, conn, clock, seed)
