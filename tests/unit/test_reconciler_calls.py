@@ -20,7 +20,7 @@ STATEMENTS = {path.stem for path in (STATE / "sql").glob("*.sql")}
 #: Transitions that are the reconciler's own: the death of workers, and what waits for room.
 ITS_OWN = {
     "workers.suspect", "workers.renew_suspicions", "workers.declare_dead", "workers.rescue",
-    "tasks.split_waiting", "wakeups.owe",
+    "tasks.split_waiting",
 }  # fmt: skip
 ITS_RECORD = {f"reconciliations.{name}" for name in ("begin", "record", "finish", "note", "prune")}
 NOUNS = {"jobs", "tasks", "workers", "cleanups", "wakeups", "reconciliations"}
@@ -126,7 +126,7 @@ def test_what_is_called_the_reconcilers_own_is_nobody_elses() -> None:
 )
 def test_a_repair_of_its_own_is_found(line: str) -> None:
     source = MODULE.read_text()
-    place = "    def _flush(self) -> None:\n"
+    place = "    def _wake(self, job: str) -> None:\n"
     assert source.count(place) == 1
     assert len(breaches(source.replace(place, f"{place}        {line}\n"))) == 1
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
+from cogmill.core_machine import wakeups
 from cogmill.core_machine.awake import wall_seconds
 from cogmill.core_machine.contracts import Cause, Failure, Retry, Value
 from cogmill.core_machine.settling import Settlement
@@ -49,6 +50,17 @@ class Action(Value):
 class _Repair:
     action: Action
     apply: Callable[[], object]
+
+
+def _found(finder: Callable[[], Iterator[_Repair]]) -> list[_Repair]:
+    try:
+        return list(finder())
+    except TransientError:
+        raise
+    except Exception:
+        # One record that cannot be read must not keep the other finders from looking.
+        log.exception("a finder of the reconciler failed")
+        return []
 
 
 def _apply(repair: _Repair) -> None:
@@ -122,7 +134,7 @@ class SystemReconciler:
             self._unwoken,
         )
         for finder in (*watchful, *quick, *(rare if thorough else ())):
-            for repair in finder():
+            for repair in _found(finder):
                 actions.append(repair.action)
                 run_id = self._record(run_id, repair.action, dry_run)
                 if not dry_run:
@@ -220,7 +232,7 @@ class SystemReconciler:
         for reference in self._state.wakeups.unsent():
             yield _Repair(
                 Action(finder="wake-up not sent", subject=reference, reason="still in the outbox"),
-                self._flush,
+                partial(wakeups.flush, self._state, self._publisher),
             )
 
     def _unwoken(self) -> Iterator[_Repair]:
@@ -231,11 +243,7 @@ class SystemReconciler:
 
     def _wake(self, job: str) -> None:
         self._state.wakeups.owe(job)
-        self._flush()
-
-    def _flush(self) -> None:
-        for reference in self._state.wakeups.take():
-            self._publisher.wake(reference)
+        wakeups.flush(self._state, self._publisher)
 
     def _bury(self, incarnation: UUID) -> None:
         self._advance_all(self._state.workers.declare_dead(incarnation) or [])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from cogmill.core_machine.state import StateManager
+
+log = logging.getLogger(__name__)
 
 
 class WakeupPublisher(Protocol):
@@ -27,8 +30,15 @@ class NotifyPublisher:
 
 
 def flush(state: StateManager, publisher: WakeupPublisher) -> int:
-    """Send what the outbox owes, one wake-up a job however often it was bumped; return how many."""
+    """Send what the outbox owes, one wake-up a job however often it was bumped; return how many.
+
+    What the publisher could not send is owed again: a broker that is away costs time only.
+    """
     references = state.wakeups.take()
     for reference in references:
-        publisher.wake(reference)
+        try:
+            publisher.wake(reference)
+        except Exception as error:
+            log.warning("the wake-up of job %s could not be sent: %s", reference[:12], error)
+            state.wakeups.owe(reference)
     return len(references)

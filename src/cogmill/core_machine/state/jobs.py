@@ -177,7 +177,7 @@ class Jobs:
             if status.terminal:
                 self._lay_to_rest(conn, job_id, at, status)
                 return status
-            if contradiction := _contradiction(at):
+            if contradiction := _contradiction(at) or _hole(conn, job_id, at):
                 self._end(conn, job_id, JobStatus.FAILED, contradiction)
             elif at["position"] is None:
                 self._finish(conn, job_id)
@@ -279,10 +279,28 @@ def _contradiction(at: Row) -> Failure | None:
     """Return why a job cannot go on in good faith, None where it can."""
     if at["has_stray"]:
         what = "a stage that was closed has an open task"
-    elif at["status"] == "planning" and not at["has_open"] and at["plan_status"] == "succeeded":
-        what = f"stage {at['name']} was planned and never began"
+    elif at["status"] == "pending" and at["plan_status"] is not None:
+        what = f"stage {at['name']} has not begun, and has its plan"
+    elif (
+        at["status"] == "planning"
+        and not (at["has_open"] or at["has_failed"])
+        and at["plan_status"] is not None
+    ):
+        what = f"the plan of stage {at['name']} has ended, and the stage never began"
     else:
         return None
+    return _unsound(what)
+
+
+def _hole(conn: Connection[Any], job_id: str, at: Row) -> Failure | None:
+    """Return what is missing behind a stage that is about to open, or behind the end of the job."""
+    if at["position"] is not None and at["status"] != "pending":
+        return None
+    row = fetch_one(conn, "find_hole", job_id=job_id)
+    return None if row is None else _unsound(row["what"])
+
+
+def _unsound(what: str) -> Failure:
     return Failure(
         code="contradiction",
         cause=Cause.TRANSIENT,

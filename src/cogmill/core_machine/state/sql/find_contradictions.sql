@@ -12,7 +12,7 @@ SELECT stage.job_id, 'the count of stage ' || stage.name || ' has drifted'
 FROM cogmill.job
 JOIN cogmill.stage ON stage.job_id = job.id AND stage.status = 'running'
 WHERE job.status IN ('accepted', 'running')
-  AND stage.remaining <> (SELECT count(*) FROM cogmill.task
+  AND stage.remaining IS DISTINCT FROM (SELECT count(*) FROM cogmill.task
                           WHERE task.job_id = stage.job_id AND task.position = stage.position
                             AND task.kind <> 'plan' AND task.status IN ('ready', 'running'))
   AND NOT EXISTS (SELECT FROM cogmill.task

@@ -3,5 +3,5 @@ SELECT incarnation, host, pid, beat_at
 FROM cogmill.worker
 WHERE status = 'live'
   AND suspected_at IS NOT NULL
-  AND suspected_postmaster <> pg_postmaster_start_time()
+  AND suspected_postmaster IS DISTINCT FROM pg_postmaster_start_time()
 ORDER BY incarnation

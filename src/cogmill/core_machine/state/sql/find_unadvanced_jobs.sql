@@ -14,10 +14,11 @@ WHERE job.status IN ('accepted', 'running')
       WHEN stage.position IS NULL THEN true
       WHEN EXISTS (SELECT FROM cogmill.task
                    WHERE task.job_id = job.id AND task.position = stage.position
-                     AND task.status IN ('ready', 'running'))
-       AND NOT EXISTS (SELECT FROM cogmill.task
-                       WHERE task.job_id = job.id AND task.position = stage.position
-                         AND task.status = 'failed') THEN false
+                     AND task.status = 'failed'
+                     AND task.finished_at <= cogmill.now() - interval '2 seconds') THEN true
+      WHEN EXISTS (SELECT FROM cogmill.task
+                   WHERE task.job_id = job.id AND task.position = stage.position
+                     AND task.status IN ('ready', 'running')) THEN false
       ELSE NOT EXISTS (SELECT FROM cogmill.task
                        WHERE task.job_id = job.id AND task.position = stage.position
                          AND task.finished_at > cogmill.now() - interval '2 seconds')

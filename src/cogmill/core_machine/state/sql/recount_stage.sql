@@ -6,4 +6,4 @@ FROM (SELECT count(*) AS tasks FROM cogmill.task
       WHERE job_id = %(job_id)s AND position = %(position)s AND kind <> 'plan'
         AND status IN ('ready', 'running')) AS open
 WHERE job_id = %(job_id)s AND position = %(position)s AND status = 'running'
-  AND remaining <> open.tasks
+  AND remaining IS DISTINCT FROM open.tasks
