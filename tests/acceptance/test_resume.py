@@ -190,7 +190,7 @@ def test_ctrl_c_and_again_finishes_without_redoing_finished_tasks(
 
 def test_ctrl_c_before_the_first_task_is_harmless(home: Home, source: Path, tmp_path: Path) -> None:
     job = Job(home, source, f"{tmp_path}/out/")
-    for seconds in (0.2, 0.5, 0.8):
+    for seconds in (0.3, 0.9, 1.6):
         running = job.start()
         time.sleep(seconds)
         running.interrupt()

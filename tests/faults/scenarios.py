@@ -273,7 +273,8 @@ SCENARIOS: dict[str, Scenario] = {
         inputs={"hold": BOTH}, moment=holding(*BOTH), during=lambda trial: trial.hang_up()
     ),
     "nap": Scenario(inputs={"hold": ("sheet0",)}, moment=holding("sheet0"), during=nap),
-    "rescue": Scenario(prepare=by_a_dead_worker),
+    # Where the armed process is slow to start, the task's deadline passes before it looks twice.
+    "rescue": Scenario(prepare=by_a_dead_worker, charges=FORGOTTEN.message),
     "orphan": Scenario(prepare=by_a_worker_that_left),
     "forgotten": Scenario(prepare=by_a_forgetful_worker, charges=FORGOTTEN.message),
     "miscounted": Scenario(

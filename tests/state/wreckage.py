@@ -474,7 +474,6 @@ class Yard:
                 "backing-off": lambda shape: self._retry(shape, 3000, 3001),
                 "retried": lambda shape: self._retry(shape, 1, BEGAN - 10),
                 "large": self._large,
-                "large-elsewhere": lambda shape: self._large(shape, type="elsewhere"),
                 "heir": self._heir,
                 "heir-ended": lambda shape: self.state.jobs.dismiss(self._heir(shape).id),
                 "heir-failed": self._failed_heir,
@@ -483,6 +482,8 @@ class Yard:
             },
             BEGAN - 2: {"": lambda _: self.state.wakeups.take()},
             300: {"": self._being_cleaned},
+            # Longer than one waits for room, and not so long that its message counts as lost.
+            40: {"large-elsewhere": lambda shape: self._large(shape, type="elsewhere")},
             25: {"large-young": self._large},
             0.5: {
                 "claimed-now": lambda shape: self._claim(waiting(shape, 2)),

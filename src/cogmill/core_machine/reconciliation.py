@@ -63,14 +63,14 @@ def _found(finder: Callable[[], Iterator[_Repair]]) -> list[_Repair]:
         return []
 
 
-def _apply(repair: _Repair) -> None:
+def _guarded(apply: Callable[[], object], what: str) -> None:
     try:
-        repair.apply()
+        apply()
     except TransientError:
         raise
     except Exception:
         # One record that cannot be repaired must not keep the others from it.
-        log.exception("%s %s cannot be repaired", repair.action.finder, repair.action.subject)
+        log.exception("%s cannot be repaired", what)
 
 
 class SystemReconciler:
@@ -98,6 +98,7 @@ class SystemReconciler:
         self._settlement = Settlement(state)
         self._grace = grace
         self._keep = keep
+        self._has_messages = False
         self._looked_at: float | None = None
         self._thorough_at = 0.0
 
@@ -138,7 +139,11 @@ class SystemReconciler:
                 actions.append(repair.action)
                 run_id = self._record(run_id, repair.action, dry_run)
                 if not dry_run:
-                    _apply(repair)
+                    _guarded(repair.apply, f"{repair.action.finder} {repair.action.subject}")
+        if self._has_messages:
+            # Once a sweep: a broker that is away is asked once a message.
+            self._has_messages = False
+            _guarded(partial(wakeups.flush, self._state, self._publisher), "wake-ups")
         if run_id is not None:
             self._finish(run_id)
         if thorough and not dry_run:
@@ -228,11 +233,10 @@ class SystemReconciler:
     # --- wake-ups -----------------------------------------------------------------------------
 
     def _unsent(self) -> Iterator[_Repair]:
-        # Taken and sent in one: between finding and sending there is nothing to decide.
         for reference in self._state.wakeups.unsent():
             yield _Repair(
                 Action(finder="wake-up not sent", subject=reference, reason="still in the outbox"),
-                partial(wakeups.flush, self._state, self._publisher),
+                self._send,
             )
 
     def _unwoken(self) -> Iterator[_Repair]:
@@ -243,7 +247,10 @@ class SystemReconciler:
 
     def _wake(self, job: str) -> None:
         self._state.wakeups.owe(job)
-        wakeups.flush(self._state, self._publisher)
+        self._send()
+
+    def _send(self) -> None:
+        self._has_messages = True
 
     def _bury(self, incarnation: UUID) -> None:
         self._advance_all(self._state.workers.declare_dead(incarnation) or [])

@@ -131,5 +131,6 @@ class Offer(Value):
     engines: tuple[str, ...]
     reaches: tuple[str, ...]
     only_job: str | None = None
+    on_demand: bool = False
     beat_seconds: float
     suspect_seconds: float

@@ -255,6 +255,7 @@ class Worker:
                 engines=self._engines,
                 reaches=("any", self._place.host),
                 only_job=self._place.only_job,
+                on_demand=self._place.on_demand,
                 beat_seconds=self._pace.beat,
                 suspect_seconds=self._pace.suspect,
             ),

@@ -24,6 +24,10 @@ CREATE INDEX cleanup_heir ON cogmill.cleanup (heir) WHERE done_at IS NULL;
 
 ALTER TABLE cogmill.wakeup ADD COLUMN sent_at timestamptz;
 
+-- One that works only when its host is told is no reason to think that a message is not needed.
+ALTER TABLE cogmill.worker ADD COLUMN on_demand boolean NOT NULL DEFAULT false;
+CREATE INDEX task_retrying ON cogmill.task (job_id) WHERE status = 'ready' AND failures > 0;
+
 CREATE INDEX job_live ON cogmill.job (id) WHERE status IN ('accepted', 'running');
 CREATE INDEX worker_ended ON cogmill.worker (ended_at) WHERE status <> 'live';
 CREATE INDEX event_at ON cogmill.event (at);

@@ -2,6 +2,6 @@
 INSERT INTO cogmill.wakeup (job_id, due_at)
 VALUES (%(job_id)s, cogmill.now() + make_interval(secs => %(delay)s))
 ON CONFLICT (job_id) DO UPDATE
-SET generation = wakeup.generation + 1,
+SET generation = greatest(wakeup.sent, wakeup.generation) + 1,
     due_at = CASE WHEN wakeup.sent < wakeup.generation
                   THEN least(wakeup.due_at, EXCLUDED.due_at) ELSE EXCLUDED.due_at END

@@ -22,7 +22,7 @@ UNION ALL
 SELECT DISTINCT task.job_id, 'a task has used up its attempts and waits for one more'
 FROM cogmill.task
 JOIN cogmill.job ON job.id = task.job_id AND job.status IN ('accepted', 'running')
-WHERE task.status = 'ready' AND task.failures >= task.max_failures
+WHERE task.status = 'ready' AND task.failures > 0 AND task.failures >= task.max_failures
 UNION ALL
 SELECT job.id, 'the job is accepted, and its work has begun'
 FROM cogmill.job
@@ -48,4 +48,11 @@ FROM cogmill.job
 JOIN cogmill.cleanup ON cleanup.heir = job.id
     AND cleanup.done_at IS NULL AND cleanup.due_at = 'infinity'
 WHERE job.status IN ('successful', 'failed', 'dismissed')
+UNION ALL
+SELECT cleanup.job_id, 'its clean-up waits for an heir that there is not'
+FROM cogmill.cleanup
+JOIN cogmill.job ON job.id = cleanup.job_id
+    AND job.status IN ('successful', 'failed', 'dismissed')
+WHERE cleanup.done_at IS NULL AND cleanup.due_at = 'infinity'
+  AND NOT EXISTS (SELECT FROM cogmill.job AS heir WHERE heir.id = cleanup.heir)
 ORDER BY 1, 2
