@@ -1,6 +1,6 @@
 # Everything here also works in a folder whose path has spaces: names are relative, recipes quote.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test check acceptance bench wheel format requirements fresh-clone clean
+.PHONY: help setup setup-run demo test check acceptance soak bench bench-faults wheel format requirements fresh-clone clean
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -41,8 +41,15 @@ check: setup ## The inner loop: the checks and the fast tests, in seconds
 acceptance: setup ## The acceptance tests in full; writes build/acceptance.json
 	$(PY) -m pytest tests/acceptance --full $(PYTEST_EXTERNAL) $(ARGS)
 
+soak: setup ## Real jobs for ten minutes while a killer strikes; writes build/soak.json (ARGS="--seconds 120")
+	$(PY) -m tests.soak.soak $(ARGS)
+
 bench: setup ## Measure side by side with what a user would pick instead
 	$(PY) benchmarks/run.py $(ARGS)
+
+bench-faults: setup ## Eight faults on cogmill and four other queues (needs redis-server); writes build/bench-faults.*
+	@$(PY) benchmarks/faults/make_venv.py
+	$(PY) -m benchmarks.faults $(ARGS)
 
 wheel: setup ## Build dist/*.tar.gz, and dist/*.whl from it
 	rm -rf dist
