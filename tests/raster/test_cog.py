@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,9 +26,9 @@ from cogmill.raster.cog import EncodedLevel, header
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import EncodedFile, Rows, encode_memory, encode_tile
 from cogmill.raster.encoded import EncodedBlocks, EncodedTile
-from cogmill.raster.grid import Grid
-from cogmill.raster.one_cog import Mosaic, UpperLevels, one_cog
-from cogmill.raster.overviews import Method
+from cogmill.raster.grid import Grid, Window
+from cogmill.raster.one_cog import Mosaic, Part, UpperLevels, one_cog
+from cogmill.raster.overviews import Method, overview_count
 from cogmill.raster.verify import verify
 
 Array = npt.NDArray[Any]
@@ -299,25 +300,29 @@ def make_one_cog(case: Case, width: int, height: int) -> Made:
         for col in range(-(-width // TILE)):
             encoded = encode_place(image, rows, case.method, (row, col))
             (files if encoded.tile.valid_pixels else missing)[row, col] = encoded
-    indexes = {
-        place: EncodedTile.model_validate_json(file.tile.model_dump_json())
-        for place, file in files.items()
-    }
-    reads: list[int] = []
-
-    def read(place: tuple[int, int], offset: int, length: int) -> bytes:
-        reads.append(length)
-        return files[place].data[offset : offset + length]
-
-    mosaic = Mosaic(image, TILE, indexes, read)
-    upper = UpperLevels(image, case.method)
-    above = b"".join(upper.chunks(mosaic.third_overview()))
+    parts = [part_of(file, place) for place, file in files.items()]
+    datas = [file.data for file in files.values()]
+    mosaic = Mosaic(image, parts, 3, lambda n, offset, length: datas[n][offset : offset + length])
+    upper = upper_levels(image, case.method)
+    above = b"".join(upper.chunks(mosaic.coarsest()))
     index = EncodedBlocks.model_validate_json(upper.blocks().model_dump_json())
     whole = one_cog(mosaic, index, lambda offset, length: above[offset : offset + length])
     data = b"".join(whole.chunks())
     assert len(data) == whole.header.size
     levels = levels_of(image, rows, case.method, len(whole.levels) - 1)
     return Made(image, files, missing, levels, data)
+
+
+def part_of(file: EncodedFile, place: tuple[int, int]) -> Part:
+    told = EncodedTile.model_validate_json(file.tile.model_dump_json())
+    width, height = told.blocks.sizes[0]
+    window = Window(col_off=place[1] * TILE, row_off=place[0] * TILE, width=width, height=height)
+    return Part(window, told.blocks)
+
+
+def upper_levels(image: CogImage, method: Method) -> UpperLevels:
+    count = overview_count(image.grid.width, image.grid.height, image.block)
+    return UpperLevels(image, method, range(4, count + 1), given=3)
 
 
 def encode_place(
@@ -396,15 +401,15 @@ def test_a_one_cog_that_fits_in_a_tile_is_that_tile() -> None:
 def test_a_tile_file_that_changed_is_not_copied() -> None:
     image = image_of(CASES[0], 100, 37)
     encoded = encode_tile(image, pushed(scene(image)), "average")
-    upper = UpperLevels(image, "average")
+    upper = upper_levels(image, "average")
     assert b"".join(upper.chunks(iter(()))) == b""
     for data in (encoded.data[:-9], b"\0" * 3 + encoded.data):
 
-        def read(place: tuple[int, int], at: int, size: int, data: bytes = data) -> bytes:
+        def read(number: int, at: int, size: int, data: bytes = data) -> bytes:
             return data[at : at + size]
 
-        mosaic = Mosaic(image, TILE, {(0, 0): encoded.tile}, read)
-        with pytest.raises(PermanentError, match="not what was written"):
+        mosaic = Mosaic(image, [part_of(encoded, (0, 0))], 3, read)
+        with pytest.raises(PermanentError, match="not there any more"):
             list(one_cog(mosaic, upper.blocks(), lambda at, size: b"").chunks())
 
 
@@ -412,13 +417,17 @@ def test_tiles_of_another_grid_are_refused() -> None:
     image = image_of(CASES[0], 100, 37)
     encoded = encode_tile(image, pushed(scene(image)), "average")
     other = image_of(CASES[0], 600, 37)
-    with pytest.raises(ValueError, match="is not"):
-        Mosaic(other, TILE, {(0, 0): encoded.tile}, lambda *_: b"")
-    with pytest.raises(ValueError, match="there is no tile"):
-        Mosaic(other, TILE, {(1, 0): encoded.tile}, lambda *_: b"")
-    with pytest.raises(ValueError, match="eight blocks"):
-        Mosaic(other, 256 + 64, {}, lambda *_: b"")
-    upper = UpperLevels(image_of(CASES[0], 600, 37), "average")
+    part = part_of(encoded, (0, 0))
+    with pytest.raises(ValueError, match="does not end on a block of level 3"):
+        Mosaic(other, [part], 3, lambda *_: b"")
+    with pytest.raises(ValueError, match="does not begin on a block of level 3"):
+        Mosaic(other, [replace(part, window=part.window.shift(256, 0))], 3, lambda *_: b"")
+    wider = part.window.model_copy(update={"width": 512})
+    with pytest.raises(ValueError, match="not its own"):
+        Mosaic(other, [replace(part, window=wider)], 3, lambda *_: b"")
+    upper = upper_levels(image_of(CASES[0], 600, 37), "average")
+    with pytest.raises(ValueError, match="lead to levels"):
+        UpperLevels(image, "average", range(4, 5), given=1)
     with pytest.raises(ValueError, match="not handed over"):
         upper.blocks()
 

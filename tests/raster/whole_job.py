@@ -13,7 +13,9 @@ import rasterio
 
 from cogmill.core_machine.contracts import JobView, Preflight, Previous, StageResult
 from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_stages import Outputs
+from cogmill.job_types.raster_results import (
+    Outputs,
+)
 from cogmill.job_types.raster_to_cog import RasterToCog
 from cogmill.job_types.tools import Tools
 from cogmill.raster.memory import GIB

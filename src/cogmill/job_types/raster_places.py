@@ -11,7 +11,9 @@ from pydantic import JsonValue
 from cogmill.catalogue.manifest import MANIFEST_NAME, parse_manifest
 from cogmill.core_machine.contracts import JobView, Previous
 from cogmill.errors import Refused
-from cogmill.job_types.raster_stages import Outputs
+from cogmill.job_types.raster_results import (
+    Outputs,
+)
 from cogmill.job_types.tools import Tools
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, staging_area

@@ -23,7 +23,7 @@ from cogmill.core_machine.contracts import JobView
 from cogmill.errors import VerificationFailed
 from cogmill.job_types import raster_places
 from cogmill.job_types.raster_preflight import plan_of, prepared_of
-from cogmill.job_types.raster_stages import (
+from cogmill.job_types.raster_results import (
     Counted,
     OutputFile,
     Outputs,
@@ -35,12 +35,13 @@ from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
 from cogmill.raster.encode import TILE_OVERVIEWS
 from cogmill.raster.encoded import EncodedBlocks
+from cogmill.raster.fragments import ASSEMBLED_LEVELS
 from cogmill.raster.grid import Window
 from cogmill.raster.one_cog import one_cog
 from cogmill.raster.outline import outline
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.tiff_tags import wanted_items
-from cogmill.raster.verify import verify_header, verify_upper
+from cogmill.raster.verify import verify_header, verify_levels
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, Tally
 
@@ -68,11 +69,13 @@ def publish(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
             for entry in staged
         ),
         empty_tiles=sum(tile.staged is None for tile in tiles),
-        counted=sum((tile.counted for tile in tiles), start=Counted()),
-        pieces_counted=Counted.model_validate(
-            shared["pieces_counted"] if isinstance(shared, dict) else {}
-        ),
+        counted=_counted(shared, "counted"),
+        pieces_counted=_counted(shared, "pieces_counted"),
     )
+
+
+def _counted(shared: JsonValue, name: str) -> Counted:
+    return Counted.model_validate(shared[name] if isinstance(shared, dict) else {})
 
 
 def intact(outputs: Outputs, tools: Tools) -> bool:
@@ -131,6 +134,7 @@ def _publish_mosaic(
     def stage(name: str, data: bytes) -> StagedObject:
         return tools.storage.stage(target.join(name), [data], area)
 
+    assembled = {(tile.row, tile.col) for tile in tiles if tile.assembled}
     windows = {staged.final.name: plan.tile(*place).window for place, staged in written.items()}
     indexes = _indexes(plan, windows, stage)
     manifest = Manifest(
@@ -152,7 +156,10 @@ def _publish_mosaic(
         tools.storage.commit(staged)
         path = tools.storage.gdal_address(staged.final).path
         if path is not None:
-            verify_header(path, plan.tile_image(plan.tile(*place)), TILE_OVERVIEWS)
+            image = plan.tile_image(plan.tile(*place))
+            verify_header(path, image, TILE_OVERVIEWS)
+            if place in assembled:
+                verify_levels(path, image, ASSEMBLED_LEVELS)
     for staged in everything[len(written) :]:
         tools.storage.commit(staged)
     return sorted(everything, key=lambda staged: str(staged.final))
@@ -179,9 +186,12 @@ def _publish_one_cog(
     (row,) = rows_of(shared, "overviews")
     overviews = OverviewsResult.model_validate(row)
     upper = StagedObject.model_validate(overviews.staged)
-    with mosaic(plan, shared, tools) as tiles, tools.storage.open(upper.final) as reader:
+    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    # Those of a tile were proved with its pixels, but for one that was put together.
+    proved = 0 if any(tile.assembled for tile in tiles) else TILE_OVERVIEWS
+    with mosaic(plan, shared, tools) as parts, tools.storage.open(upper.final) as reader:
         cog = one_cog(
-            tiles,
+            parts,
             EncodedBlocks.model_validate(overviews.blocks),
             lambda offset, length: reader.read_ranges([(offset, length)])[0],
         )
@@ -192,7 +202,7 @@ def _publish_one_cog(
     if path is not None:
         try:
             verify_header(path, plan.image, len(cog.levels) - 1)
-            verify_upper(path, plan.image, len(cog.levels) - 1)
+            verify_levels(path, plan.image, range(proved + 1, len(cog.levels)))
         except VerificationFailed:
             tools.storage.delete(target)
             raise

@@ -1,14 +1,16 @@
 """The stages of raster-to-cog: what each one plans and what its tasks say. No GDAL here.
 
-``pieces`` decodes every strip of the source once, ``tiles`` warps and encodes whole output tiles,
-``overviews`` computes the upper levels of one COG, ``publish`` makes the result visible.
+``pieces`` decodes every strip of the source once, ``tiles`` warps and encodes output tiles or
+fragments of them, ``assemble`` makes tiles of fragments, ``overviews`` computes the upper levels of
+one COG, ``publish`` makes the result visible.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -19,7 +21,23 @@ from cogmill.core_machine.contracts import (
     StageType,
     TaskType,
 )
+from cogmill.job_types.raster_results import (
+    AssembleParams,
+    Counted,
+    NoParams,
+    Outputs,
+    OverviewsResult,
+    PieceParams,
+    PieceResult,
+    TileParams,
+    TileResult,
+    piece_key,
+    tile_key,
+)
 from cogmill.job_types.tools import Tools
+
+if TYPE_CHECKING:
+    from cogmill.raster.rasterplan import RasterPlan
 
 TASK_SECONDS = 3600
 STILL_SECONDS = 1200
@@ -27,111 +45,6 @@ STILL_SECONDS = 1200
 PUBLISH_SECONDS = 6 * 3600
 PUBLISH_MEMORY = 256 * 2**20
 """Publishing streams a few blocks; this is the process itself and its indexes."""
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Counted(_Value):
-    """What one task fetched and decoded, counted where it happened."""
-
-    requests: int = 0
-    bytes: int = 0
-    decodes: int = 0
-    widened: int = 0
-
-    def __add__(self, other: Counted) -> Counted:
-        """Add two counts."""
-        mine, theirs = self.model_dump(), other.model_dump()
-        return Counted(**{name: mine[name] + theirs[name] for name in mine})
-
-
-class PieceParams(_Value):
-    """Which source piece: its number in the plan, and what it says to whoever has another plan.
-
-    Attributes
-    ----------
-    number : int
-        Its place in the plan's `pieces`.
-    window : (int, int, int, int)
-        Column, row, width and height on the source grid.
-    """
-
-    number: int
-    window: tuple[int, int, int, int]
-
-
-class PieceResult(_Value):
-    """An intermediate.
-
-    Attributes
-    ----------
-    piece : dict
-        A `raster.pieces.Piece` as JSON.
-    staged : dict or None
-        A `storage.staging.StagedObject` as JSON: the committed object that holds it. None in
-        what an older version of cogmill recorded.
-    """
-
-    piece: dict[str, JsonValue]
-    counted: Counted
-    staged: dict[str, JsonValue] | None = None
-
-
-class TileParams(_Value):
-    """Which output tile."""
-
-    row: int
-    col: int
-
-
-class TileResult(_Value):
-    """An encoded output tile; `staged` is None when it has no valid pixel.
-
-    Attributes
-    ----------
-    staged : dict or None
-        A `storage.staging.StagedObject` as JSON.
-    index : dict or None
-        A `raster.encoded.EncodedTile` as JSON: where its blocks lie.
-    """
-
-    row: int
-    col: int
-    staged: dict[str, JsonValue] | None
-    index: dict[str, JsonValue] | None
-    counted: Counted
-
-
-class NoParams(_Value):
-    """A stage of one task."""
-
-
-class OverviewsResult(_Value):
-    """The encoded upper levels: an intermediate object, and a `raster.encoded.EncodedBlocks`."""
-
-    staged: dict[str, JsonValue]
-    blocks: dict[str, JsonValue]
-
-
-class OutputFile(_Value):
-    """One object of the result; `version` is the store's, and spares reading it to compare."""
-
-    location: str
-    size: int
-    sha256: str
-    version: str
-
-
-class Outputs(_Value):
-    """What a successful job made; `main` is what a person opens first."""
-
-    main: str
-    files: tuple[OutputFile, ...]
-    empty_tiles: int
-    counted: Counted
-    pieces_counted: Counted
 
 
 class PieceTask(TaskType[PieceParams, PieceResult, Tools]):
@@ -154,9 +67,17 @@ class PieceTask(TaskType[PieceParams, PieceResult, Tools]):
 
         return result.staged is not None and raster_places.is_there(result.staged, tools)
 
+    def split(
+        self, job: JobView, params: PieceParams, budget: int, tools: Tools
+    ) -> Iterable[PlannedTask]:
+        """Return smaller pieces that need no more than `budget` each; none where a strip does."""
+        from cogmill.job_types import raster_tasks
+
+        return raster_tasks.split_piece(job, params, budget)
+
 
 class TileTask(TaskType[TileParams, TileResult, Tools]):
-    """Reads, warps, encodes, verifies and stages one output tile."""
+    """Reads, warps, encodes, verifies and stages one output tile, or one fragment of it."""
 
     params = TileParams
     result = TileResult
@@ -164,13 +85,47 @@ class TileTask(TaskType[TileParams, TileResult, Tools]):
     def execute(
         self, job: JobView, params: TileParams, shared: JsonValue, tools: Tools
     ) -> TileResult:
-        """Compute one output tile."""
-        from cogmill.job_types import raster_tasks
+        """Compute one output tile, or a fragment."""
+        from cogmill.job_types import raster_assembly, raster_tasks
 
+        if params.window is not None:
+            return raster_assembly.make_fragment(job, params, shared, tools)
         return raster_tasks.make_tile(job, params, shared, tools)
 
     def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
         """Whether the encoded tile is still staged or committed, whole; an empty one always is."""
+        from cogmill.job_types import raster_places
+
+        objects = [result.staged]
+        if result.fragment is not None and result.fragment.reduced is not None:
+            objects.append(result.fragment.reduced.staged)
+        return all(raster_places.is_there(found, tools) for found in objects if found is not None)
+
+    def split(
+        self, job: JobView, params: TileParams, budget: int, tools: Tools
+    ) -> Iterable[PlannedTask]:
+        """Return fragments that need no more than `budget` each; none where a single block does."""
+        from cogmill.job_types import raster_assembly
+
+        return raster_assembly.split_tile(job, params, budget)
+
+
+class AssembleTask(TaskType[AssembleParams, TileResult, Tools]):
+    """Puts one output tile together from its fragments."""
+
+    params = AssembleParams
+    result = TileResult
+
+    def execute(
+        self, job: JobView, params: AssembleParams, shared: JsonValue, tools: Tools
+    ) -> TileResult:
+        """Copy the fragments' blocks, and encode the tile's overviews."""
+        from cogmill.job_types import raster_assembly
+
+        return raster_assembly.assemble(job, params, shared, tools)
+
+    def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
+        """Whether the tile is still staged or committed, whole; an empty one always is."""
         from cogmill.job_types import raster_places
 
         return result.staged is None or raster_places.is_there(result.staged, tools)
@@ -227,17 +182,16 @@ class PiecesStage(StageType[Tools]):
         return StagePlan(
             tasks=tuple(
                 PlannedTask(
-                    key=f"piece {number}",
-                    params={"number": number, "window": list(piece.rectangle)},
-                    requires=needs,
+                    key=piece_key(params), params=params.model_dump(mode="json"), requires=needs
                 )
                 for number, piece in enumerate(plan.pieces)
+                for params in [PieceParams(number=number, window=piece.rectangle)]
             )
         )
 
 
 class TilesStage(StageType[Tools]):
-    """One task an output tile."""
+    """One task an output tile; or several, where the memory asks for fragments."""
 
     name: ClassVar[str] = "tiles"
     task = TileTask()
@@ -254,13 +208,65 @@ class TilesStage(StageType[Tools]):
             shared=shared,
             tasks=tuple(
                 PlannedTask(
-                    key=f"r{tile.row:04d}_c{tile.col:04d}",
-                    params={"row": tile.row, "col": tile.col},
-                    requires=needs,
+                    key=tile_key(params), params=params.model_dump(mode="json"), requires=needs
                 )
-                for tile in plan.tiles
+                for params in _tile_params(plan)
             ),
         )
+
+
+def _tile_params(plan: RasterPlan) -> Iterator[TileParams]:
+    from cogmill.raster.grid import work_tiles
+
+    for tile in plan.tiles:
+        if not plan.fragments:
+            yield TileParams(row=tile.row, col=tile.col)
+            continue
+        for work in work_tiles(tile.window, plan.work_rows, plan.work_cols):
+            yield TileParams(row=tile.row, col=tile.col, window=work.rectangle)
+
+
+class AssembleStage(StageType[Tools]):
+    """One task an output tile that there are fragments of."""
+
+    name: ClassVar[str] = "assemble"
+    task = AssembleTask()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
+        """Share the fragments; plan each tile of which there are any."""
+        from cogmill.job_types.raster_preflight import plan_of
+        from cogmill.raster.planning import assembly
+
+        tiles = [TileResult.model_validate(row.result) for row in earlier.of("tiles")]
+        fragments = [tile for tile in tiles if tile.fragment is not None]
+        needs = Requirements(
+            memory=assembly(plan_of(job)).total, seconds=PUBLISH_SECONDS, still=STILL_SECONDS
+        )
+        return StagePlan(
+            shared=[tile.model_dump(mode="json") for tile in fragments],
+            tasks=tuple(
+                PlannedTask(
+                    key=f"r{row:04d}_c{col:04d}", params={"row": row, "col": col}, requires=needs
+                )
+                for row, col in sorted({(tile.row, tile.col) for tile in fragments})
+            ),
+        )
+
+
+def _whole_tiles(earlier: EarlierResults) -> list[JsonValue]:
+    """Return the results of all output tiles, however they came about, row by row."""
+    rows = [*earlier.of("tiles"), *earlier.of("assemble")]
+    tiles = [TileResult.model_validate(row.result) for row in rows]
+    whole = sorted(
+        (tile for tile in tiles if tile.fragment is None), key=lambda tile: (tile.row, tile.col)
+    )
+    return [tile.model_dump(mode="json") for tile in whole]
+
+
+def _counted(earlier: EarlierResults) -> Counted:
+    """Return what was read for the tiles, fragments included."""
+    tiles = [TileResult.model_validate(row.result) for row in earlier.of("tiles")]
+    return sum((tile.counted for tile in tiles), start=Counted())
 
 
 class OverviewsStage(StageType[Tools]):
@@ -279,7 +285,7 @@ class OverviewsStage(StageType[Tools]):
             return StagePlan(tasks=())
         needs = Requirements(memory=upper_memory(plan_of(job)), seconds=PUBLISH_SECONDS)
         return StagePlan(
-            shared={"tiles": [row.result for row in earlier.of("tiles")]},
+            shared={"tiles": _whole_tiles(earlier)},
             tasks=(PlannedTask(key="upper levels", params={}, requires=needs),),
         )
 
@@ -295,7 +301,8 @@ class PublishStage(StageType[Tools]):
         pieces = [PieceResult.model_validate(row.result) for row in earlier.of("pieces")]
         return StagePlan(
             shared={
-                "tiles": [row.result for row in earlier.of("tiles")],
+                "tiles": _whole_tiles(earlier),
+                "counted": _counted(earlier).model_dump(mode="json"),
                 "overviews": [row.result for row in earlier.of("overviews")],
                 "pieces_counted": sum(
                     (piece.counted for piece in pieces), start=Counted()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from typing import Any
@@ -11,17 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-from cogmill.core_machine.contracts import JobView
+from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
 from cogmill.errors import SourceWindowTooSmall
 from cogmill.job_types import raster_places
-from cogmill.job_types.raster_preflight import Prepared, opened_as_planned, prepared_of
-from cogmill.job_types.raster_stages import (
+from cogmill.job_types.raster_preflight import Prepared, opened_as_planned, plan_of, prepared_of
+from cogmill.job_types.raster_results import (
     Counted,
     OverviewsResult,
     PieceParams,
     PieceResult,
     TileParams,
     TileResult,
+    piece_key,
+)
+from cogmill.job_types.raster_stages import (
+    TASK_SECONDS,
 )
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
@@ -29,12 +33,13 @@ from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_tile
 from cogmill.raster.encoded import EncodedTile
 from cogmill.raster.fetching import ReadCounts
 from cogmill.raster.grid import OutputTile, Window
-from cogmill.raster.one_cog import Mosaic, UpperLevels
+from cogmill.raster.one_cog import Mosaic, Part, UpperLevels
 from cogmill.raster.piece_writing import PieceWriter
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader
-from cogmill.raster.planning import tile_reads
+from cogmill.raster.planning import levels, tile_reads
 from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.reads import bands
+from cogmill.raster.reads import Read, bands
+from cogmill.raster.smaller import smaller_pieces
 from cogmill.raster.source import Held, PixelSource, SourceReader
 from cogmill.raster.verify import verify
 from cogmill.raster.warp import warp
@@ -49,7 +54,7 @@ WIDEN_PIXELS = 64
 WIDEN_TIMES = 4
 """For one row of blocks: a tile of many may meet such places often."""
 MOST_OPEN = 256
-"""Tiles of one row that are open at once: a process may have 1024 files, and rows can be longer."""
+"""Parts that are open at once: a process may have 1024 files, and rows can be longer."""
 _CHUNK = 8 << 20
 
 
@@ -58,16 +63,34 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
     prepared = prepared_of(job)
     plan = prepared.plan
     with gdal.environment(tools.gdal_cache), _source(job, prepared, tools) as reader:
-        held = reader.read(plan.pieces[params.number])
+        held = reader.read(Window.of(params.window))
         counted = _counted(reader.counts)
+    stem = f"piece_{params.number:06d}.{job.attempt}"
+    made = write_piece(job, stem, PieceWriter(plan.piece_codec, held), tools)
+    return made.model_copy(update={"counted": counted})
+
+
+def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[PlannedTask]:
+    """Yield the pieces that make up one and need no more than `budget` each."""
+    needs, windows = smaller_pieces(plan_of(job), Window.of(params.window), budget)
+    for window in windows:
+        part = PieceParams(number=params.number, window=window.rectangle)
+        yield PlannedTask(
+            key=piece_key(part),
+            params=part.model_dump(mode="json"),
+            requires=Requirements(memory=needs, seconds=TASK_SECONDS),
+        )
+
+
+def write_piece(job: JobView, stem: str, writer: PieceWriter, tools: Tools) -> PieceResult:
+    """Commit what a writer encodes as an intermediate, under a name of this attempt."""
     area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
-    final = area.join(f"piece_{params.number:06d}.{job.attempt}")
-    writer = PieceWriter(plan.piece_codec, held)
+    final = area.join(stem)
     staged = tools.storage.stage(final, writer.chunks(), area)
     tools.storage.commit(staged)
     return PieceResult(
         piece=writer.piece(str(final)).model_dump(mode="json"),
-        counted=counted,
+        counted=Counted(),
         staged=staged.model_dump(mode="json"),
     )
 
@@ -78,16 +101,19 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
     plan = prepared.plan
     tile = plan.tile(params.row, params.col)
     image = plan.tile_image(tile)
-    with gdal.environment(tools.gdal_cache), _pixels(job, prepared, shared, tools) as reader:
-        maker = _TileMaker(plan, tile, reader, tools.progress)
-        encoded = encode_tile(image, maker.rows(), plan.overview_resampling)
-        counted = _counted(reader.counts, maker.widened)
+    reads = tile_reads(plan, tile)
+    with gdal.environment(tools.gdal_cache), pixels(job, prepared, shared, tools) as reader:
+        maker = TileMaker(plan, tile.window, reader, tools.progress)
+        encoded = encode_tile(image, maker.rows(reads), plan.overview_resampling)
+        counted = maker.counted()
         if encoded.tile.valid_pixels == 0:
             return TileResult(
                 row=params.row, col=params.col, staged=None, index=None, counted=counted
             )
         verify(encoded.data, image, TILE_OVERVIEWS, encoded.tile.checksums)
-    staged = _stage_tile(job, tile, plan.tile_name(tile.row, tile.col), encoded.data, tools)
+    data = encoded.data
+    chunks = (data[first : first + _CHUNK] for first in range(0, len(data), _CHUNK))
+    staged = stage_tile(job, tile, chunks, tools)
     return TileResult(
         row=params.row,
         col=params.col,
@@ -102,9 +128,14 @@ def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsRe
     plan = prepared_of(job).plan
     area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
     final = area.join(f"overviews.{job.attempt}")
-    with gdal.environment(tools.gdal_cache), mosaic(plan, shared, tools) as tiles:
-        upper = UpperLevels(plan.image, plan.overview_resampling)
-        staged = tools.storage.stage(final, upper.chunks(tiles.third_overview()), area)
+    with gdal.environment(tools.gdal_cache), mosaic(plan, shared, tools) as parts:
+        upper = UpperLevels(
+            plan.image,
+            plan.overview_resampling,
+            range(TILE_OVERVIEWS + 1, len(levels(plan))),
+            given=TILE_OVERVIEWS,
+        )
+        staged = tools.storage.stage(final, upper.chunks(parts.coarsest()), area)
     tools.storage.commit(staged)
     return OverviewsResult(
         staged=staged.model_dump(mode="json"), blocks=upper.blocks().model_dump(mode="json")
@@ -114,28 +145,55 @@ def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsRe
 @contextmanager
 def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[Mosaic]:
     """Open the encoded output tiles of a job as one; each is opened when it is first read."""
-    results = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
-    written = {(tile.row, tile.col): tile for tile in results if tile.staged is not None}
-    with ExitStack() as files:
-        opened: dict[tuple[int, int], RangeReader] = {}
+    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    written = [tile for tile in tiles if tile.staged is not None]
+    parts = [
+        Part(
+            window=plan.tile(tile.row, tile.col).window,
+            blocks=EncodedTile.model_validate(tile.index).blocks,
+        )
+        for tile in written
+    ]
+    with opened_parts([tile.staged for tile in written], tools) as read:
+        yield Mosaic(image=plan.image, parts=parts, overviews=TILE_OVERVIEWS, read=read)
 
-        def read(place: tuple[int, int], offset: int, length: int) -> bytes:
-            if place not in opened:
-                staged = StagedObject.model_validate(written[place].staged)
-                # A row of tiles at a time: what lies above is read no more.
-                for gone in [other for other in opened if other[0] != place[0]]:
-                    opened.pop(gone).close()
+
+@contextmanager
+def opened_parts(
+    objects: Sequence[Mapping[str, JsonValue] | None], tools: Tools
+) -> Iterator[Callable[[int, int, int], bytes]]:
+    """Give a function that reads committed objects by number, offset and length.
+
+    They are read a row of parts at a time, from left to right: of many, those that were opened
+    first are closed first.
+    """
+    with ExitStack() as files:
+        opened: dict[int, RangeReader] = {}
+
+        def read(number: int, offset: int, length: int) -> bytes:
+            if number not in opened:
                 if len(opened) >= MOST_OPEN:
                     opened.pop(next(iter(opened))).close()
-                opened[place] = files.enter_context(tools.storage.open(staged.final))
-            return opened[place].read_ranges([(offset, length)])[0]
+                staged = StagedObject.model_validate(objects[number])
+                opened[number] = files.enter_context(tools.storage.open(staged.final))
+            return opened[number].read_ranges([(offset, length)])[0]
 
-        tiles = {place: EncodedTile.model_validate(tile.index) for place, tile in written.items()}
-        yield Mosaic(image=plan.image, tile_size=plan.tile_size, tiles=tiles, read=read)
+        yield read
 
 
-class _TileMaker:
-    """Turns the work tiles of one output tile into rows of pixels, from top to bottom.
+class TileMaker:
+    """Turns the work tiles of an output tile, or one of them, into rows of pixels from the top.
+
+    Parameters
+    ----------
+    plan : RasterPlan
+        The plan.
+    window : Window
+        What is made, on the target grid.
+    reader : PixelSource
+        Gives source pixels.
+    progress : callable
+        Told the pixels done so far.
 
     Attributes
     ----------
@@ -146,20 +204,19 @@ class _TileMaker:
     def __init__(
         self,
         plan: RasterPlan,
-        tile: OutputTile,
+        window: Window,
         reader: PixelSource,
         progress: Callable[[int], None],
     ) -> None:
         self._plan = plan
-        self._tile = tile
+        self._window = window
         self._reader = reader
         self._progress = progress
         self._done = 0
         self.widened = 0
 
-    def rows(self) -> Iterator[Rows]:
-        """Yield whole rows of blocks at the tile's full width."""
-        reads = tile_reads(self._plan, self._tile)
+    def rows(self, reads: Iterable[Read]) -> Iterator[Rows]:
+        """Yield whole rows of blocks at the window's full width."""
         for _, group in groupby(reads, key=lambda read: read[0].row_off):
             row = list(group)
             if len(row) == 1:
@@ -167,14 +224,18 @@ class _TileMaker:
             else:
                 yield self._joined(row)
 
-    def _joined(self, row: list[tuple[Window, Window | None]]) -> Rows:
+    def counted(self) -> Counted:
+        """Return what was fetched and decoded for it."""
+        return _counted(self._reader.counts, self.widened)
+
+    def _joined(self, row: list[Read]) -> Rows:
         """Put work tiles that lie side by side into one array, each with its own source window."""
         image, first = self._plan.image, row[0][0]
-        width = self._tile.window.width
+        width = self._window.width
         pixels = np.empty((image.bands, first.height, width), image.dtype)
         mask = np.empty((first.height, width), np.uint8) if image.has_mask else None
         for work, source in row:
-            left, top = work.col_off - self._tile.window.col_off, 0
+            left, top = work.col_off - self._window.col_off, 0
             for part, part_mask in self._bands(work, source):
                 area = (slice(top, top + part.shape[1]), slice(left, left + work.width))
                 pixels[:, *area] = part
@@ -229,9 +290,10 @@ class _TileMaker:
 
 
 @contextmanager
-def _pixels(
+def pixels(
     job: JobView, prepared: Prepared, shared: JsonValue, tools: Tools
 ) -> Iterator[PixelSource]:
+    """Open what source pixels come from: the source itself, or its pieces."""
     if prepared.plan.strategy == "direct":
         with _source(job, prepared, tools) as source:
             yield source
@@ -276,15 +338,14 @@ def _counted(counts: ReadCounts, widened: int = 0) -> Counted:
     )
 
 
-def _stage_tile(
-    job: JobView, tile: OutputTile, name: str, data: bytes, tools: Tools
+def stage_tile(
+    job: JobView, tile: OutputTile, chunks: Iterable[bytes], tools: Tools
 ) -> StagedObject:
     """Stage a tile of a mosaic under its final name, or commit a tile of one COG to the area."""
     target = raster_places.destination(job)
-    chunks = (data[first : first + _CHUNK] for first in range(0, len(data), _CHUNK))
     if target.is_collection:
-        area = raster_places.beside(target, job.id)
-        return tools.storage.stage(target.join(name), chunks, area)
+        name = plan_of(job).tile_name(tile.row, tile.col)
+        return tools.storage.stage(target.join(name), chunks, raster_places.beside(target, job.id))
     area = raster_places.intermediates(target, job.id, tools)
     final = area.join(f"tile_r{tile.row:04d}_c{tile.col:04d}.{job.attempt}")
     staged = tools.storage.stage(final, chunks, area)

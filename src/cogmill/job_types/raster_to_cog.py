@@ -1,7 +1,7 @@
 """raster-to-cog: one raster becomes one COG, or a mosaic of COG tiles.
 
 This module is what parents import: contracts only, no GDAL. The work is in `raster_tasks`,
-`raster_stages` and `raster_publish`, loaded in a child when it is called for.
+`raster_assembly` and `raster_publish`, loaded in a child when it is called for.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from typing import ClassVar
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import JobType, JobView, Preflight, Previous, StageType
-from cogmill.job_types.raster_stages import (
+from cogmill.job_types.raster_results import (
     Outputs,
+)
+from cogmill.job_types.raster_stages import (
+    AssembleStage,
     OverviewsStage,
     PiecesStage,
     PublishStage,
@@ -51,6 +54,7 @@ class RasterToCog(JobType[Inputs, Tools]):
     stages: tuple[StageType[Tools], ...] = (
         PiecesStage(),
         TilesStage(),
+        AssembleStage(),
         OverviewsStage(),
         PublishStage(),
     )

@@ -61,10 +61,15 @@ def units_per_piece(units: RowUnits, budget: int, workers: int) -> int:
     workers : int
         Workers that share the pieces.
     """
-    fitting = budget // units.unit_bytes
+    fitting = fitting_units(units, budget)
     shared = units.count // (PIECES_PER_WORKER * max(workers, 1))
     worthwhile = -(-SMALLEST_PIECE // units.unit_bytes)
     return min(fitting, max(shared, worthwhile), units.count)
+
+
+def fitting_units(units: RowUnits, budget: int) -> int:
+    """Return how many units, decoded, `budget` bytes hold; 0 when not even one."""
+    return max(budget, 0) // units.unit_bytes
 
 
 def cut_pieces(units: RowUnits, per_piece: int) -> tuple[Window, ...]:
@@ -89,8 +94,8 @@ def cut_pieces(units: RowUnits, per_piece: int) -> tuple[Window, ...]:
     )
 
 
-def work_sizes(tile_size: int, block: int, largest: int | None) -> Iterator[tuple[int, int]]:
-    """Yield ever smaller sizes (rows, cols) of work tiles, all whole blocks.
+def work_sizes(tile_size: int, block: int) -> Iterator[tuple[int, int]]:
+    """Yield ever smaller sizes (rows, cols) of the work tiles of one task, all whole blocks.
 
     Rows are halved first, down to one row of blocks, then columns: the encoder takes an output
     tile from top to bottom, so a wide work tile needs no buffer beside it.
@@ -99,13 +104,8 @@ def work_sizes(tile_size: int, block: int, largest: int | None) -> Iterator[tupl
     ----------
     tile_size, block : int
         Sides of an output tile and of a block, in pixels.
-    largest : int or None
-        The user's largest side of a work tile, rounded down to blocks, at least one.
     """
-    side = tile_size // block
-    if largest is not None:
-        side = min(side, max(largest // block, 1))
-    rows = cols = side
+    rows = cols = tile_size // block
     yield rows * block, cols * block
     while rows > 1:
         rows = -(-rows // 2)

@@ -39,10 +39,21 @@ Rows = tuple[Array, npt.NDArray[Any] | None]
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """A COG in memory and its description."""
+    """A COG in memory and its description.
+
+    Attributes
+    ----------
+    data : bytes
+        The file.
+    tile : EncodedTile
+        Where its blocks lie.
+    reduced : (ndarray, ndarray or None) or None
+        Pixels and mask of the level above those that the file has, where they were asked for.
+    """
 
     data: bytes
     tile: EncodedTile
+    reduced: Rows | None = None
 
 
 def checksum(rows: Rows, before: int = 0) -> int:
@@ -165,8 +176,10 @@ class _GrowingLevel:
         )
 
 
-def encode_tile(image: CogImage, rows: Iterable[Rows], method: Method) -> EncodedFile:
-    """Return one output tile as a COG with exactly three overviews.
+def encode_tile(
+    image: CogImage, rows: Iterable[Rows], method: Method, overviews: int = TILE_OVERVIEWS
+) -> EncodedFile:
+    """Return one output tile as a COG with exactly three overviews; or a fragment of one.
 
     Parameters
     ----------
@@ -178,6 +191,9 @@ def encode_tile(image: CogImage, rows: Iterable[Rows], method: Method) -> Encode
         the last one what is left.
     method : str
         How overviews are reduced: ``average``, ``nearest`` or ``mode``.
+    overviews : int
+        How many the file gets. Where they are fewer than an output tile has, the pixels of the
+        next are returned beside it: exact, whatever the codec loses.
 
     Raises
     ------
@@ -190,8 +206,10 @@ def encode_tile(image: CogImage, rows: Iterable[Rows], method: Method) -> Encode
     -----
     The whole tile is never held: see `encode_memory` for what is.
     """
-    sizes = level_sizes(image.grid.width, image.grid.height, TILE_OVERVIEWS)
-    levels = [_GrowingLevel(image, size) for size in sizes]
+    above = overviews < TILE_OVERVIEWS
+    sizes = level_sizes(image.grid.width, image.grid.height, overviews + above)
+    levels = [_GrowingLevel(image, size) for size in sizes[: overviews + 1]]
+    reduced: list[BlockRow] = []
     reduction = image.reduction(method)
     cascade = Cascade(reduction, image.block, sizes)
     valid_pixels = seen = 0
@@ -202,7 +220,10 @@ def encode_tile(image: CogImage, rows: Iterable[Rows], method: Method) -> Encode
             piece, piece_flags = pixels[:, part], None if flags is None else flags[part]
             valid_pixels += _count_valid(piece, reduction.valid(piece, piece_flags))
             for row in cascade.push(piece, piece_flags):
-                levels[row.level].add(row)
+                if row.level > overviews:
+                    reduced.append(row)
+                else:
+                    levels[row.level].add(row)
         seen += pixels.shape[1]
     if seen != image.grid.height:
         raise ValueError(f"{seen} rows of pixels for a tile of {image.grid.height}")
@@ -218,7 +239,13 @@ def encode_tile(image: CogImage, rows: Iterable[Rows], method: Method) -> Encode
         valid_pixels=valid_pixels,
         checksums=tuple(level.checksum for level in levels),
     )
-    return EncodedFile(_join(head, levels), tile)
+    return EncodedFile(_join(head, levels), tile, _stacked(reduced) if above else None)
+
+
+def _stacked(rows: Sequence[BlockRow]) -> Rows:
+    masks = [row.mask for row in rows if row.mask is not None]
+    pixels = np.concatenate([row.pixels for row in rows], axis=1)
+    return pixels, np.concatenate(masks) if masks else None
 
 
 def encode_memory(image: CogImage, ratio: float = 1.0) -> int:

@@ -93,6 +93,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "output": len(plan.tiles),
             "size": plan.tile_size,
             "work": [plan.work_rows, plan.work_cols],
+            "fragments": plan.fragments,
             "pieces": len(plan.pieces),
         },
         "memory": {
@@ -121,6 +122,7 @@ def event(plan: RasterPlan) -> dict[str, Any]:
         "pieces": len(plan.pieces),
         "work_rows": plan.work_rows,
         "work_cols": plan.work_cols,
+        "fragments": plan.fragments,
         "peak_memory_bytes": _cost(plan).peak_memory_bytes,
     }
 
@@ -219,6 +221,8 @@ def _warp_lines(plan: RasterPlan) -> list[str]:
 
 def _work_lines(plan: RasterPlan) -> list[str]:
     lines = [f"Work tiles: up to {plan.work_cols} x {plan.work_rows} pixels"]
+    if plan.fragments:
+        lines[0] += ", a task each, put together as fragments of their output tiles"
     if plan.pieces:
         first = plan.pieces[0]
         lines.insert(

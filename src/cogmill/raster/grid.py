@@ -48,6 +48,12 @@ class Window(BaseModel):
             col_off=col_off, row_off=row_off, width=col_stop - col_off, height=row_stop - row_off
         )
 
+    @classmethod
+    def of(cls, rectangle: tuple[int, int, int, int]) -> Self:
+        """Return the window of a `rectangle`."""
+        col_off, row_off, width, height = rectangle
+        return cls(col_off=col_off, row_off=row_off, width=width, height=height)
+
     @property
     def col_stop(self) -> int:
         """The first column to the right of the window."""

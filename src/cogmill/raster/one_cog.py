@@ -1,15 +1,15 @@
-"""One COG from a mosaic: its tiles' blocks laid out again, and the levels above them.
+"""One file from many: the blocks of its parts laid out again, and the levels above them.
 
-A module of its own beside `cog`: it alone knows that a COG may be made of tiles.
-
-Output tiles are aligned to eight blocks, so every block of the levels 0 to 3 belongs to one tile;
-it is copied as it is. A tile without a valid pixel was not written: its blocks are all alike, and
+A module of its own beside `cog`: it alone knows that a COG may be made of parts. The parts of one
+COG are output tiles, which are aligned to eight blocks, so every block of the levels 0 to 3
+belongs to one of them. The parts of an output tile are fragments, which have level 0 alone. Blocks
+are copied as they are. A part without a valid pixel was not written: its blocks are all alike, and
 are made here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,102 +21,122 @@ from cogmill.raster.cascade import BlockRow, Cascade
 from cogmill.raster.codecs import decode_mask
 from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header
 from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_row
-from cogmill.raster.encoded import EncodedBlocks, EncodedTile
-from cogmill.raster.overviews import Array, Method, level_sizes, overview_count
+from cogmill.raster.encode import Rows, encode_row
+from cogmill.raster.encoded import EncodedBlocks, section_row_starts
+from cogmill.raster.grid import Window
+from cogmill.raster.overviews import Array, Method, level_sizes
 
-#: Row and column of an output tile.
-Place = tuple[int, int]
+
+@dataclass(frozen=True)
+class Part:
+    """An encoded rectangle of an image.
+
+    Attributes
+    ----------
+    window : Window
+        Its pixels at full resolution, counted from the image's corner.
+    blocks : EncodedBlocks
+        Where its blocks lie in an object of its own, at level 0 and those above that it has.
+    """
+
+    window: Window
+    blocks: EncodedBlocks
 
 
 @dataclass(frozen=True)
 class Mosaic:
-    """The output tiles of one job, encoded.
+    """The encoded parts of one image.
 
     Attributes
     ----------
     image : CogImage
-        All of it: its grid is the target grid.
-    tile_size : int
-        Side of an output tile in pixels, a multiple of eight blocks.
-    tiles : mapping of (int, int) to EncodedTile
-        By row and column; one that is missing has no valid pixel.
+        All of it.
+    parts : sequence of Part
+        Disjoint; what none covers has no valid pixel.
+    overviews : int
+        How many overviews every part has.
     read : callable
-        Gives the bytes of a tile's file: row and column, offset, length.
+        Gives bytes of a part's object: the part's number, offset, length.
     """
 
     image: CogImage
-    tile_size: int
-    tiles: Mapping[Place, EncodedTile]
-    read: Callable[[Place, int, int], bytes]
+    parts: Sequence[Part]
+    overviews: int
+    read: Callable[[int, int, int], bytes]
 
     def __post_init__(self) -> None:
-        """Refuse tiles that are not those of this grid."""
-        if self.tile_size % (self.image.block << TILE_OVERVIEWS):
-            raise ValueError(f"a tile size of {self.tile_size} is no multiple of eight blocks")
-        for (row, col), tile in self.tiles.items():
-            size = self._tile_pixels(row, col)
-            if not (0 <= row < self._rows and 0 <= col < self._cols):
-                raise ValueError(f"there is no tile in row {row}, column {col}")
-            if tile.blocks.sizes != level_sizes(*size, TILE_OVERVIEWS):
-                raise ValueError(f"the tile in row {row}, column {col} is not {size}")
+        """Refuse parts that cannot be laid side by side, or are not of this image."""
+        unit = self.image.block << self.overviews
+        for part in self.parts:
+            window = part.window
+            edges = ((window.col_stop, self._width), (window.row_stop, self._height))
+            if window.col_off % unit or window.row_off % unit:
+                raise ValueError(f"{window} does not begin on a block of level {self.overviews}")
+            if any(edge > end or (edge < end and edge % unit) for edge, end in edges):
+                raise ValueError(f"{window} does not end on a block of level {self.overviews}")
+            if part.blocks.sizes != level_sizes(window.width, window.height, self.overviews):
+                raise ValueError(f"the blocks of {window} are not its own")
 
     @property
-    def _rows(self) -> int:
-        return -(-self.image.grid.height // self.tile_size)
+    def _width(self) -> int:
+        return self.image.grid.width
 
     @property
-    def _cols(self) -> int:
-        return -(-self.image.grid.width // self.tile_size)
-
-    def _tile_pixels(self, row: int, col: int) -> tuple[int, int]:
-        grid, size = self.image.grid, self.tile_size
-        return min(size, grid.width - col * size), min(size, grid.height - row * size)
-
-    def blocks_per_tile(self, level: int) -> int:
-        """Return how many blocks of a level an output tile has along each side."""
-        return (self.tile_size >> level) // self.image.block
+    def _height(self) -> int:
+        return self.image.grid.height
 
     @cached_property
     def _empty(self) -> tuple[bytes, bytes | None]:
-        """A block of the image, and of the mask, of a tile that was not written."""
+        """A block of the image, and of the mask, where nothing was written."""
         image, block = self.image, self.image.block
         pixels = np.full((image.bands, block, block), image.fill, image.dtype)
         mask = np.zeros((block, block), bool) if image.has_mask else None
         images, masks = encode_row(image, BlockRow(0, 0, pixels, mask))
         return images[0][0], masks[0] if masks else None
 
+    @cached_property
+    def _by_row(self) -> dict[int, list[int]]:
+        """The numbers of the parts that have blocks in a row of the coarsest level, from left."""
+        unit = self.image.block << self.overviews
+        found: dict[int, list[int]] = {}
+        order = sorted(range(len(self.parts)), key=lambda n: self.parts[n].window.col_off)
+        for number in order:
+            window = self.parts[number].window
+            for row in range(window.row_off // unit, -(-window.row_stop // unit)):
+                found.setdefault(row, []).append(number)
+        return found
+
     def levels(self) -> list[EncodedLevel]:
-        """Return the levels 0 to 3 of the one COG."""
-        grid = self.image.grid
-        sizes = level_sizes(grid.width, grid.height, TILE_OVERVIEWS)
+        """Return the levels that the parts have, as those of the whole image."""
+        sizes = level_sizes(self._width, self._height, self.overviews)
         return [self._level(number, *size) for number, size in enumerate(sizes)]
 
     def _level(self, number: int, width: int, height: int) -> EncodedLevel:
-        image, per_tile = self.image, self.blocks_per_tile(number)
+        image = self.image
         rows, cols = -(-height // image.block), -(-width // image.block)
         empty, empty_mask = self._empty
         images = np.full((image.planes, rows, cols), len(empty), np.int64)
         masks = None
         if empty_mask is not None:
             masks = np.full((rows, cols), len(empty_mask), np.int64)
-        for (row, col), tile in self.tiles.items():
-            level = tile.blocks.levels[number]
-            shape = level.blocks(image.block)
-            top, left = row * per_tile, col * per_tile
-            area = slice(top, top + shape[0]), slice(left, left + shape[1])
-            images[:, *area] = level.image_byte_counts.reshape(image.planes, *shape)
+        for part in self.parts:
+            level = part.blocks.levels[number]
+            down, across = level.blocks(image.block)
+            top = (part.window.row_off >> number) // image.block
+            left = (part.window.col_off >> number) // image.block
+            area = slice(top, top + down), slice(left, left + across)
+            images[:, *area] = level.image_byte_counts.reshape(image.planes, down, across)
             if masks is not None and level.mask_byte_counts is not None:
-                masks[area] = level.mask_byte_counts.reshape(shape)
+                masks[area] = level.mask_byte_counts.reshape(down, across)
         return EncodedLevel(width, height, images.ravel(), None if masks is None else masks.ravel())
 
     def records(self, level: int, section: int, row: int) -> Iterator[bytes]:
-        """Yield the records of one row of blocks of one section, a tile's at a time.
+        """Yield the records of one row of blocks of one section, a part's at a time.
 
         Parameters
         ----------
         level : int
-            0 to 3.
+            Of those that the parts have.
         section : int
             As `EncodedLevel.sections` numbers them.
         row : int
@@ -125,26 +145,35 @@ class Mosaic:
         Raises
         ------
         PermanentError
-            When a tile's file does not hold what its task told.
+            When an object does not hold what its task told.
         """
-        per_tile = self.blocks_per_tile(level)
-        tile_row, tile_block_row = divmod(row, per_tile)
-        for col in range(self._cols):
-            tile = self.tiles.get((tile_row, col))
-            if tile is None:
-                width = -(-self._tile_pixels(tile_row, col)[0] >> level)
-                yield self._empty_record(section) * -(-width // self.image.block)
+        block = self.image.block
+        width, _ = level_sizes(self._width, self._height, level)[level]
+        done = 0
+        for number in self._by_row.get(row >> (self.overviews - level), ()):
+            part = self.parts[number]
+            top, left = ((edge >> level) // block for edge in _corner(part.window))
+            down, across = part.blocks.levels[level].blocks(block)
+            if not top <= row < top + down:
                 continue
-            offset, length = tile.blocks.run(level, section, tile_block_row)
-            data = self.read((tile_row, col), offset, length)
-            first = tile.blocks.first_block(level, section, tile_block_row)
-            if len(data) != length or int.from_bytes(data[:4], "little") != first:
-                raise PermanentError(
-                    f"the tile in row {tile_row}, column {col} is not what was written: "
-                    f"no block of {first} bytes at byte {offset}",
-                    "submit the job again with --force",
-                )
-            yield data
+            yield self._empty_record(section) * (left - done)
+            yield self._run(number, (level, section, row - top))
+            done = left + across
+        yield self._empty_record(section) * (-(-width // block) - done)
+
+    def _run(self, number: int, place: tuple[int, int, int]) -> bytes:
+        """Return the records of a row of blocks of a part: level, section and row in it."""
+        part = self.parts[number]
+        offset, length = part.blocks.run(*place)
+        data = self.read(number, offset, length)
+        first = part.blocks.first_block(*place)
+        if len(data) != length or int.from_bytes(data[:4], "little") != first:
+            raise PermanentError(
+                f"what was written of {part.window} is not there any more: "
+                f"no block of {first} bytes at byte {offset}",
+                "submit the job again with --force",
+            )
+        return data
 
     def _empty_record(self, section: int) -> bytes:
         image, mask = self._empty
@@ -154,19 +183,23 @@ class Mosaic:
             return frame(image) + frame(mask)
         return frame(mask if section == self.image.planes else image)
 
-    def third_overview(self) -> Iterator[Rows]:
-        """Yield the level 3 from top to bottom, decoded, a row of blocks at a time."""
-        grid, image = self.image.grid, self.image
-        width, height = level_sizes(grid.width, grid.height, TILE_OVERVIEWS)[TILE_OVERVIEWS]
+    def coarsest(self) -> Iterator[Rows]:
+        """Yield the last level that the parts have, decoded, a row of blocks at a time."""
+        image, level = self.image, self.overviews
+        width, height = level_sizes(self._width, self._height, level)[level]
         for row in range(-(-height // image.block)):
             rows = min(image.block, height - row * image.block)
             pixels = np.empty((image.bands, rows, width), image.dtype)
             mask = np.empty((rows, width), bool) if image.has_mask else None
             sections = 1 if image.planes == 1 else image.planes + image.has_mask
             for section in range(sections):
-                blocks = _unframe(self.records(TILE_OVERVIEWS, section, row))
+                blocks = _unframe(self.records(level, section, row))
                 _decode_row(image, section, blocks, (pixels, mask))
             yield pixels, mask
+
+
+def _corner(window: Window) -> tuple[int, int]:
+    return window.row_off, window.col_off
 
 
 def _unframe(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -201,7 +234,7 @@ def _decode_row(
 
 @dataclass(frozen=True)
 class OneCog:
-    """The one COG of a mosaic, ready to be streamed.
+    """One file made of parts, ready to be streamed.
 
     Attributes
     ----------
@@ -218,7 +251,7 @@ class OneCog:
     _read_upper: Callable[[int, int], bytes]
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the file from its first byte to its last; a tile's row of blocks at a time.
+        """Yield the file from its first byte to its last; a part's row of blocks at a time.
 
         Raises
         ------
@@ -231,10 +264,19 @@ class OneCog:
             rows, _ = level.blocks(self._mosaic.image.block)
             for section in range(len(level.sections(planes))):
                 for row in range(rows):
-                    if number <= TILE_OVERVIEWS:
+                    if number <= self._mosaic.overviews:
                         yield from self._mosaic.records(number, section, row)
                     else:
                         yield self._upper_records(number, section, row)
+
+    def index(self) -> EncodedBlocks:
+        """Return where the blocks of all levels lie in the file."""
+        image = self._mosaic.image
+        starts = [
+            section_row_starts(level, start, image)
+            for level, start in zip(self.levels, self.header.level_starts, strict=True)
+        ]
+        return EncodedBlocks.of(image, self.levels, starts)
 
     def _upper_records(self, level: int, section: int, row: int) -> bytes:
         offset, length = self._upper.run(level, section, row)
@@ -251,12 +293,12 @@ class OneCog:
 def one_cog(
     mosaic: Mosaic, upper: EncodedBlocks, read_upper: Callable[[int, int], bytes]
 ) -> OneCog:
-    """Return the one COG of a mosaic: its header is made, its data is read when it is streamed.
+    """Return the one file of a mosaic: its header is made, its data is read when it is streamed.
 
     Parameters
     ----------
     mosaic : Mosaic
-        The tiles.
+        The parts.
     upper : EncodedBlocks
         What `UpperLevels.blocks` told.
     read_upper : callable
@@ -265,38 +307,45 @@ def one_cog(
     Raises
     ------
     ValueError
-        When the upper levels are not those of this mosaic.
+        When the upper levels are not those above the parts'.
     Refused
         When a GeoTIFF cannot say what the image says.
     """
+    if upper.first_level != mosaic.overviews + 1:
+        raise ValueError(
+            f"levels from {upper.first_level} on above {mosaic.overviews} of the parts"
+        )
     levels = (*mosaic.levels(), *upper.levels)
-    grid = mosaic.image.grid
-    count = overview_count(grid.width, grid.height, mosaic.image.block, TILE_OVERVIEWS)
-    if len(levels) != count + 1:
-        raise ValueError(f"{len(levels) - 1} overviews where {count} are due")
     return OneCog(header(mosaic.image, levels), levels, mosaic, upper, read_upper)
 
 
 class UpperLevels:
-    """The levels above the tiles' three, encoded while the third arrives row by row.
+    """The levels above those of the parts, encoded while one level arrives row by row.
 
     Two half rows of blocks a level are held, and one encoded row.
 
     Parameters
     ----------
     image : CogImage
-        The one COG.
+        The whole image.
     method : str
         How overviews are reduced.
+    levels : range
+        The levels to encode; 0 is the full resolution.
+    given : int
+        The level that arrives: the first of `levels`, or the one below it.
     """
 
-    def __init__(self, image: CogImage, method: Method) -> None:
+    def __init__(self, image: CogImage, method: Method, levels: range, given: int) -> None:
+        if given not in (levels.start - 1, levels.start):
+            raise ValueError(f"level {given} does not lead to levels from {levels.start} on")
         grid = image.grid
-        count = overview_count(grid.width, grid.height, image.block, TILE_OVERVIEWS)
         self._image = image
-        self._sizes = level_sizes(grid.width, grid.height, count)[TILE_OVERVIEWS:]
+        self._levels = levels
+        sizes = level_sizes(grid.width, grid.height, max(levels.stop - 1, given))
+        self._sizes = sizes[levels.start : levels.stop]
         self._cascade = Cascade(
-            image.reduction(method), image.block, self._sizes, first_level=TILE_OVERVIEWS
+            image.reduction(method), image.block, sizes[given:], first_level=given
         )
         self._images: list[list[list[list[int]]]] = [
             [[] for _ in range(image.planes)] for _ in self._sizes
@@ -305,30 +354,25 @@ class UpperLevels:
         self._starts: list[list[list[int]]] = [[] for _ in self._sizes]
         self._written = 0
 
-    @property
-    def count(self) -> int:
-        """How many levels there are above the tiles' three."""
-        return len(self._sizes) - 1
-
     def chunks(self, rows: Iterable[Rows]) -> Iterator[bytes]:
         """Yield the records of all upper levels, a row of blocks at a time, as they come about.
 
         Parameters
         ----------
         rows : iterable of (ndarray, ndarray or None)
-            The third overview from top to bottom, a row of blocks each: pixels
-            ``(band, row, col)`` and, with a mask, valid pixels ``(row, col)``. Not asked for when
-            there is no level above it.
+            The given level from top to bottom, a row of blocks each: pixels ``(band, row, col)``
+            and, with a mask, valid pixels ``(row, col)``. Not asked for when there is nothing to
+            encode.
         """
-        if not self.count:
+        if not self._levels:
             return
         for pixels, mask in rows:
             for row in self._cascade.push(pixels, None if mask is None else np.asarray(mask) != 0):
-                if row.level > TILE_OVERVIEWS:
+                if row.level in self._levels:
                     yield from self._encode(row)
 
     def _encode(self, row: BlockRow) -> Iterator[bytes]:
-        index = row.level - TILE_OVERVIEWS
+        index = row.level - self._levels.start
         images, masks = encode_row(self._image, row)
         sections = [list(map(frame, blocks)) for blocks in images]
         framed = list(map(frame, masks))
@@ -356,16 +400,14 @@ class UpperLevels:
             When rows are missing.
         """
         levels = []
-        for size, images, masks in zip(
-            self._sizes[1:], self._images[1:], self._masks[1:], strict=True
-        ):
+        for size, images, masks in zip(self._sizes, self._images, self._masks, strict=True):
             counts = np.array([np.ravel(plane) for plane in images], np.int64).ravel()
             level = EncodedLevel(
                 *size, counts, np.array(masks, np.int64) if self._image.has_mask else None
             )
             rows, cols = level.blocks(self._image.block)
             if len(counts) != rows * cols * self._image.planes:
-                raise ValueError("the third overview was not handed over to its end")
+                raise ValueError("the level below was not handed over to its end")
             levels.append(level)
-        starts = [np.array(rows).T for rows in self._starts[1:]]
-        return EncodedBlocks.of(self._image, levels, starts, TILE_OVERVIEWS + 1)
+        starts = [np.array(rows).T for rows in self._starts]
+        return EncodedBlocks.of(self._image, levels, starts, self._levels.start)

@@ -22,9 +22,10 @@ from cogmill.raster.decisions import (
 )
 from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
 from cogmill.raster.footprint import kernel_scales, source_window
+from cogmill.raster.fragments import assembly_memory
 from cogmill.raster.gdalwarp import gdalwarp_commands
-from cogmill.raster.grid import Grid, OutputTile
-from cogmill.raster.memory import PROCESS_BASE
+from cogmill.raster.grid import Grid, OutputTile, Window
+from cogmill.raster.memory import PROCESS_BASE, MemoryEstimate
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.overviews import level_sizes, overview_count
 from cogmill.raster.placing import Placement, place
@@ -38,10 +39,12 @@ from cogmill.raster.working import Job
 __all__ = [
     "TILE_LEVELS",
     "RasterPlan",
+    "assembly",
     "levels",
     "plan",
     "tile_reads",
     "upper_memory",
+    "work_read",
 ]
 
 #: Overview levels that every output tile carries; those above are one COG's own.
@@ -105,6 +108,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
         image=image,
         work_rows=choice.way.size.rows,
         work_cols=choice.way.size.cols,
+        fragments=choice.way.fragments,
         pieces=choice.way.pieces,
         piece_codec=piece_codec_of(structure),
         memory=choice.way.memory,
@@ -137,6 +141,20 @@ def tile_reads(plan: RasterPlan, tile: OutputTile) -> tuple[Read, ...]:
     return window_reads(plan.warp, tile.window, size)
 
 
+def work_read(plan: RasterPlan, work: Window) -> Read:
+    """Return a fragment, and the source window that it reads.
+
+    Parameters
+    ----------
+    plan : RasterPlan
+        The plan.
+    work : Window
+        The fragment on the target grid.
+    """
+    (read,) = window_reads(plan.warp, work, WorkSize(work.height, work.width, plan.options.block))
+    return read
+
+
 def levels(plan: RasterPlan) -> tuple[tuple[int, int], ...]:
     """Return width and height of all levels of ONE COG, the full resolution first.
 
@@ -145,6 +163,11 @@ def levels(plan: RasterPlan) -> tuple[tuple[int, int], ...]:
     grid = plan.target_grid
     count = overview_count(grid.width, grid.height, plan.options.block, TILE_LEVELS)
     return level_sizes(grid.width, grid.height, count)
+
+
+def assembly(plan: RasterPlan) -> MemoryEstimate:
+    """Return the peak of a task that puts an output tile together from its fragments."""
+    return assembly_memory(plan.image, plan.tile_size)
 
 
 def upper_memory(plan: RasterPlan) -> int:

@@ -82,6 +82,9 @@ class RasterPlan(BaseModel):
         The output as ONE COG; `tile_image` gives a tile's.
     work_rows, work_cols : int
         Largest work tile inside an output tile, in pixels; multiples of the block.
+    fragments : bool
+        Whether each work tile is a task of its own, whose fragments are put together; else an
+        output tile is one task.
     pieces : tuple of Window
         Stage 1 of two-stage: rectangles of the source, each read by one task; empty for direct.
     piece_codec : BlockCodec
@@ -116,6 +119,7 @@ class RasterPlan(BaseModel):
     image: CogImage
     work_rows: int
     work_cols: int
+    fragments: bool
     pieces: tuple[Window, ...]
     piece_codec: BlockCodec
     memory: MemoryEstimate

@@ -16,7 +16,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import VerificationFailed
 from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import TILE_OVERVIEWS, checksum
+from cogmill.raster.encode import checksum
 from cogmill.raster.overviews import level_sizes
 from cogmill.raster.tiff_tags import crs_of, ungeoreferenced_is_no_news
 
@@ -86,15 +86,15 @@ def verify_header(file: bytes | str, image: CogImage, overviews: int) -> None:
                 _same(f"the size of level {number}", (dataset.width, dataset.height), size)
 
 
-def verify_upper(file: bytes | str, image: CogImage, overviews: int) -> None:
-    """Decode every block of the levels of one COG that its tiles do not have.
-
-    Those that they have were proved tile by tile.
+def verify_levels(file: bytes | str, image: CogImage, levels: range) -> None:
+    """Decode every block of those levels that were not proved with the parts of a file.
 
     Parameters
     ----------
-    file, image, overviews
+    file, image
         As in `verify`.
+    levels : range
+        Their numbers; 0 is the full resolution.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def verify_upper(file: bytes | str, image: CogImage, overviews: int) -> None:
         With what does not decode.
     """
     with _opened(file) as (path, options):
-        for number in range(TILE_OVERVIEWS + 1, overviews + 1):
+        for number in levels:
             with _level(path, options, number) as dataset:
                 _read_all(dataset, image, number)
 

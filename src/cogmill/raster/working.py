@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -15,6 +15,7 @@ from cogmill.raster.cutting import RowUnits, cut_pieces, units_per_piece, work_s
 from cogmill.raster.encode import encode_memory
 from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
 from cogmill.raster.footprint import warp_buffer_bytes
+from cogmill.raster.fragments import fragment_sizes
 from cogmill.raster.grid import Grid, Window, output_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import (
@@ -139,21 +140,19 @@ class Job:
     @cached_property
     def encoder_bytes(self) -> tuple[int, int]:
         """What encoding the largest output tile holds: rows of blocks, and encoded blocks."""
-        tile = self.image.model_copy(update={"grid": self.target.window_grid(self.tiles[0])})
-        ratio = _packs_to(self.structure, self.image.codec.compression)
-        rows = encode_memory(tile, 0.0)
-        return rows, encode_memory(tile, ratio) - rows
+        return self._encoding(self.tiles[0])
 
-    def demand(self, read: Read, decoding: int, cols: int) -> MemoryEstimate:
-        """Return the peak of a task whose largest work tile is this one."""
-        work, source = read
+    def _encoding(self, window: Window) -> tuple[int, int]:
+        image = self.image.model_copy(update={"grid": self.target.window_grid(window)})
+        ratio = _packs_to(self.structure, self.image.codec.compression)
+        rows = encode_memory(image, 0.0)
+        return rows, encode_memory(image, ratio) - rows
+
+    def demand(self, read: Read, decoding: int) -> MemoryEstimate:
+        """Return the peak of a task that makes an output tile, if this is its largest work tile."""
+        work, _ = read
         width = min(self.options.tile_size, self.target.width)
-        held = 0 if source is None else source.size * self.source_pixel_bytes
-        warping = 0
-        if self.spec is not None and source is not None:
-            warping = max(
-                warp_buffer_bytes(self.spec, band) for band in bands(work, self.options.block)
-            )
+        waiting = work.height * width * self.pixel_bytes if work.width < width else 0
         rows, encoded = self.encoder_bytes
         tile_height = min(self.options.tile_size, self.target.height)
         # One group of work tiles side by side is being filled while the encoder has another.
@@ -161,15 +160,39 @@ class Job:
         before = max(tile_height - work.height, 0) / tile_height
         return tile_memory(
             TileDemand(
-                held=held,
+                held=self._held(read),
                 decoding=decoding,
-                warping=warping,
-                buffered=groups * work.height * width * self.pixel_bytes if cols < width else 0,
+                warping=self._warping(read),
+                buffered=groups * waiting,
                 rows=rows,
                 encoded=encoded,
                 encoded_before=round(encoded * before),
             )
         )
+
+    def fragment_demand(self, read: Read, decoding: int) -> MemoryEstimate:
+        """Return the peak of a task that makes one fragment."""
+        rows, encoded = self._encoding(read[0])
+        return tile_memory(
+            TileDemand(
+                held=self._held(read),
+                decoding=decoding,
+                warping=self._warping(read),
+                # The pixels of the first overview, while they come and when they are put together.
+                buffered=read[0].size * self.pixel_bytes // 2,
+                rows=rows,
+                encoded=encoded,
+                encoded_before=0,
+            )
+        )
+
+    def _held(self, read: Read) -> int:
+        return 0 if read[1] is None else read[1].size * self.source_pixel_bytes
+
+    def _warping(self, read: Read) -> int:
+        if self.spec is None or read[1] is None:
+            return 0
+        return max(warp_buffer_bytes(self.spec, b) for b in bands(read[0], self.options.block))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +203,8 @@ class Way:
     ----------
     size : WorkSize
         Of work tiles.
+    fragments : bool
+        Whether each work tile is a task of its own, which writes a fragment.
     memory : MemoryEstimate
         Of the largest tile task.
     pieces : tuple of Window
@@ -191,6 +216,7 @@ class Way:
     """
 
     size: WorkSize
+    fragments: bool
     memory: MemoryEstimate
     pieces: tuple[Window, ...]
     piece_memory: MemoryEstimate | None
@@ -205,25 +231,23 @@ class Way:
 
 def direct(job: Job) -> Way:
     """Return the direct way: every work tile reads its part of the source."""
-    size, memory, reads = _fit(job, _source_decoding(job.structure.image))
-    cost = direct_cost(job.structure, _sources(reads), len(job.tiles), memory.total, job.output)
-    fits = memory.total <= job.memory
-    return Way(size, memory, (), None, cost.model_copy(update={"fits": fits}))
+    cut = _fit(job, source_decoding(job.structure.image))
+    cost = direct_cost(job.structure, _sources(cut.reads), cut.tasks, cut.memory.total, job.output)
+    fits = cut.memory.total <= job.memory
+    return Way(
+        cut.size, cut.fragments, cut.memory, (), None, cost.model_copy(update={"fits": fits})
+    )
 
 
 def two_stage(job: Job) -> Way:
     """Return the two-stage way: every strip is decoded once, into intermediates."""
-    codec = piece_codec_of(job.structure)
-    pixel = job.source_pixel_bytes
-    block_bytes = codec.block * codec.block * pixel
-    size, memory, reads = _fit(job, BATCH_BYTES + REQUEST_BYTES + 2 * block_bytes)
-    pieces, estimate = _pieces(job, codec.block)
-    peak = max(memory.total, estimate.total)
+    cut = _fit(job, intermediate_decoding(job.structure))
+    pieces, estimate = _pieces(job)
+    peak = max(cut.memory.total, estimate.total)
     cost = two_stage_cost(
-        job.structure, pieces, _sources(reads), (len(job.tiles), peak), job.output
-    )
-    fits = peak <= job.memory
-    return Way(size, memory, pieces, estimate, cost.model_copy(update={"fits": fits}))
+        job.structure, pieces, _sources(cut.reads), (cut.tasks, peak), job.output
+    ).model_copy(update={"fits": peak <= job.memory})
+    return Way(cut.size, cut.fragments, cut.memory, pieces, estimate, cost)
 
 
 def naive(job: Job) -> Cost:
@@ -252,45 +276,95 @@ def _naive_bytes(job: Job, layout: ImageLayout, work: Window, source: Window) ->
     return held + 2 * work.size * job.pixel_bytes
 
 
-def _fit(job: Job, decoding: int) -> tuple[WorkSize, MemoryEstimate, list[tuple[Read, ...]]]:
-    """Return the largest work tiles that fit, or the smallest there are."""
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How the target is cut: what each work tile reads, and the largest task."""
+
+    size: WorkSize
+    fragments: bool
+    memory: MemoryEstimate
+    reads: list[tuple[Read, ...]]
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that compute pixels, and those that put fragments together."""
+        works = sum(len(tile) for tile in self.reads)
+        return works + len(self.reads) if self.fragments else len(self.reads)
+
+
+def _fit(job: Job, decoding: int) -> _Cut:
+    """Return the largest work tiles that fit, or what there is that needs the least.
+
+    Whole output tiles first, cut within their task; then fragments, a task each.
+    """
     block, side = job.options.block, job.options.tile_size
-    sizes = [
-        WorkSize(rows, cols, block) for rows, cols in work_sizes(side, block, job.options.work_tile)
-    ]
-    for size in sizes:
+    largest = job.options.work_tile
+    whole: _Cut | None = None
+    if largest is None or largest >= side:
+        whole = _fitted(job, decoding, list(work_sizes(side, block)), fragments=False)
+        if whole.memory.total <= job.memory:
+            return whole
+    sizes = list(fragment_sizes(side, block, largest))
+    if not sizes and whole is not None:
+        return whole
+    parts = _fitted(job, decoding, sizes, fragments=True)
+    if whole is not None and whole.memory.total <= parts.memory.total > job.memory:
+        return whole
+    return parts
+
+
+def _fitted(job: Job, decoding: int, sizes: list[tuple[int, int]], *, fragments: bool) -> _Cut:
+    """Return the cut of the first size that fits, else that of the last."""
+    block, side = job.options.block, job.options.tile_size
+    todo = [WorkSize(rows, cols, block) for rows, cols in sizes]
+    for size in todo:
         # The largest tile is a quick look; only what passes it is worth all the other tiles.
-        quick = _largest(job, [window_reads(job.spec, job.largest_tile, size)], decoding, size)
-        if quick.total > job.memory and size != sizes[-1]:
+        quick = [window_reads(job.spec, job.largest_tile, size)]
+        if _largest(job, quick, decoding, fragments).total > job.memory and size != todo[-1]:
             continue
         whole = size.rows == size.cols == side
         reads = job.whole if whole else job.reads(size)
-        estimate = _largest(job, reads, decoding, size)
-        if estimate.total <= job.memory or size == sizes[-1]:
+        cut = _Cut(size, fragments, _largest(job, reads, decoding, fragments), reads)
+        if cut.memory.total <= job.memory:
             break
-    return size, estimate, reads
+    return cut
 
 
 def _largest(
-    job: Job, reads: list[tuple[Read, ...]], decoding: int, size: WorkSize
+    job: Job, reads: list[tuple[Read, ...]], decoding: int, fragments: bool
 ) -> MemoryEstimate:
-    estimates = (job.demand(read, decoding, size.cols) for tile in reads for read in tile)
+    demand = job.fragment_demand if fragments else job.demand
+    estimates = (demand(read, decoding) for tile in reads for read in tile)
     return max(estimates, key=lambda estimate: estimate.total)
 
 
-def _pieces(job: Job, block: int) -> tuple[tuple[Window, ...], MemoryEstimate]:
+def _pieces(job: Job) -> tuple[tuple[Window, ...], MemoryEstimate]:
     """Return the pieces that fit, or those of a single unit, and the largest one's peak."""
+    budget = max(job.memory - piece_base(job), 0)
+    taken = max(units_per_piece(job.units, budget, job.options.workers), 1)
+    pieces = cut_pieces(job.units, taken)
+    return pieces, piece_estimate(job, pieces)
+
+
+def piece_base(job: Job) -> int:
+    """Return what a piece task needs beside the pixels of its piece, in bytes."""
+    return piece_memory(0, *_piece_work(job)).total
+
+
+def piece_estimate(job: Job, pieces: Sequence[Window]) -> MemoryEstimate:
+    """Return the peak of the task of the largest of these pieces."""
+    largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
+    return piece_memory(largest, *_piece_work(job))
+
+
+def _piece_work(job: Job) -> tuple[int, int]:
+    """Return what decoding a piece needs, and one row of its intermediate's blocks."""
     units, image = job.units, job.structure.image
-    decoding = _source_decoding(image)
     # zstd without a predictor packs worse than what a predictor prepared.
     ratio = packing_ratio(job.structure) if image.predictor == 1 else None
     packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGINS["lzw"])
-    row = round(_ENCODED_ROWS * packed * min(block, units.height) * units.row_bytes)
-    budget = job.memory - piece_memory(0, decoding, row).total
-    taken = max(units_per_piece(units, max(budget, 0), job.options.workers), 1)
-    pieces = cut_pieces(units, taken)
-    largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
-    return pieces, piece_memory(largest, decoding, row)
+    rows = min(piece_codec_of(job.structure).block, units.height)
+    return source_decoding(image), round(_ENCODED_ROWS * packed * rows * units.row_bytes)
 
 
 def _packs_to(structure: Structure, compression: str) -> float:
@@ -302,7 +376,13 @@ def _packs_to(structure: Structure, compression: str) -> float:
     return min(worst, ratio * _RATIO_MARGINS[compression])
 
 
-def _source_decoding(layout: ImageLayout) -> int:
+def intermediate_decoding(structure: Structure) -> int:
+    """Return what reading intermediates needs beside the pixels that it fills."""
+    block = piece_codec_of(structure).block
+    return BATCH_BYTES + REQUEST_BYTES + 2 * block * block * source_pixel_bytes(structure)
+
+
+def source_decoding(layout: ImageLayout) -> int:
     """Return what reading the source needs beside the pixels that it fills."""
     counts = layout.blocks.byte_counts
     longest = int(counts.max())
