@@ -22,7 +22,7 @@ from cogmill.raster.fragments import (
 )
 from cogmill.raster.grid import Window, work_tiles
 from cogmill.raster.one_cog import Mosaic, Part, UpperLevels, one_cog
-from cogmill.raster.piece_writing import PieceWriter
+from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece
 from cogmill.raster.source import Held
 
@@ -68,7 +68,9 @@ def put_together(image: CogImage, made: list[tuple[Window, EncodedFile]], method
         assert file.reduced is not None
         pixels, mask = file.reduced
         flags = None if mask is None else np.where(mask, 255, 0).astype(np.uint8)
-        writer = PieceWriter(reduced_codec(image), Held(reduced_window(work, whole), pixels, flags))
+        writer = PieceWriter(
+            reduced_codec(image), HeldRows(Held(reduced_window(work, whole), pixels, flags))
+        )
         files[str(number)] = Bytes(str(number), b"".join(writer.chunks()))
         pieces.append(writer.piece(str(number)))
 

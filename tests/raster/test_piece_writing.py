@@ -9,7 +9,7 @@ import pytest
 from tests.raster.rasters import FileBytes
 
 from cogmill.raster.grid import Window
-from cogmill.raster.piece_writing import PieceWriter
+from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import PieceIndex, PieceReader, piece_codec
 from cogmill.raster.source import Held
 
@@ -28,7 +28,7 @@ def test_a_window_across_pieces_reads_back_as_it_was_held(
         window = Window(col_off=0, row_off=first, width=777, height=stop - first)
         cut = None if mask is None else np.ascontiguousarray(mask[first:stop])
         held = Held(window, np.ascontiguousarray(pixels[:, first:stop]), cut)
-        writer = PieceWriter(codec, held)
+        writer = PieceWriter(codec, HeldRows(held))
         path = tmp_path / f"{first}.blocks"
         path.write_bytes(b"".join(writer.chunks()))
         pieces.append(writer.piece(str(path)))

@@ -109,10 +109,17 @@ def test_fifty_thousand_square_plans_in_two_seconds() -> None:
 
 
 def test_a_tiled_source_runs_directly() -> None:
-    made = planned(structure(TILED), dst_crs="EPSG:3857", **SMALL)
+    made = planned(structure(TILED), dst_crs="EPSG:3857")
     assert made.strategy == "direct"
     assert made.pieces == ()
     assert "tiled" in made.reason
+
+
+def test_a_tiled_source_of_large_blocks_is_decoded_once_for_small_output_tiles() -> None:
+    made = planned(structure(TILED), dst_crs="EPSG:3857", **SMALL)
+    assert made.costs.direct.bytes_fetched > 1.25 * TILED.blocks.byte_counts.sum()
+    assert made.strategy == "two-stage"
+    assert "more than 1.25 times" in made.reason
 
 
 def test_a_copy_of_strips_decodes_each_at_most_one_and_a_tenth_times() -> None:

@@ -44,7 +44,7 @@ from cogmill.raster.fragments import (
 )
 from cogmill.raster.grid import OutputTile, Window
 from cogmill.raster.one_cog import Mosaic, OneCog, Part, UpperLevels, one_cog
-from cogmill.raster.piece_writing import PieceWriter
+from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece
 from cogmill.raster.planning import work_read
 from cogmill.raster.smaller import smaller_tiles
@@ -73,7 +73,9 @@ def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: To
     staged = tools.storage.stage(area.join(f"fragment_{stem}"), [encoded.data], area)
     tools.storage.commit(staged)
     held = _held(reduced_window(work, tile.window), encoded.reduced)
-    reduced = write_piece(job, f"reduced_{stem}", PieceWriter(reduced_codec(image), held), tools)
+    reduced = write_piece(
+        job, f"reduced_{stem}", PieceWriter(reduced_codec(image), HeldRows(held)), tools
+    )
     return _result(params, staged, encoded.tile, counted, reduced)
 
 

@@ -34,13 +34,14 @@ from cogmill.raster.encoded import EncodedTile
 from cogmill.raster.fetching import ReadCounts
 from cogmill.raster.grid import OutputTile, Window
 from cogmill.raster.one_cog import Mosaic, Part, UpperLevels
-from cogmill.raster.piece_writing import PieceWriter
+from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader
 from cogmill.raster.planning import levels, tile_reads
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.reads import Read, bands
 from cogmill.raster.smaller import smaller_pieces
 from cogmill.raster.source import Held, PixelSource, SourceReader
+from cogmill.raster.streaming import StreamedPiece
 from cogmill.raster.verify import verify
 from cogmill.raster.warp import warp
 from cogmill.storage.location import Location
@@ -62,12 +63,21 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
     """Read one source piece, each strip once, and write it as an intermediate; see `PieceTask`."""
     prepared = prepared_of(job)
     plan = prepared.plan
-    with gdal.environment(tools.gdal_cache), _source(job, prepared, tools) as reader:
-        held = reader.read(Window.of(params.window))
-        counted = _counted(reader.counts)
+    window = Window.of(params.window)
     stem = f"piece_{params.number:06d}.{job.attempt}"
+    source = Location.parse(str(job.inputs["source"]))
+    with (
+        gdal.environment(tools.gdal_cache),
+        opened_as_planned(source, prepared, tools) as (data, mask),
+    ):
+        if plan.streamed:
+            strips = StreamedPiece(plan.structure, window, data, mask)
+            made = write_piece(job, stem, PieceWriter(plan.piece_codec, strips), tools)
+            return made.model_copy(update={"counted": _counted(strips.counts)})
+        reader = SourceReader(plan.structure, data, mask)
+        held = HeldRows(reader.read(window))
     made = write_piece(job, stem, PieceWriter(plan.piece_codec, held), tools)
-    return made.model_copy(update={"counted": counted})
+    return made.model_copy(update={"counted": _counted(reader.counts)})
 
 
 def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[PlannedTask]:

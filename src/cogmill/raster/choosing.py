@@ -7,11 +7,14 @@ from typing import Final, Literal
 
 from cogmill.errors import Refused
 from cogmill.raster.costs import Cost, Costs
+from cogmill.raster.demands import Job
 from cogmill.raster.memory import MIB, PROCESS_BASE, budget_text
-from cogmill.raster.working import Job, Way, direct, naive, two_stage
+from cogmill.raster.working import Way, direct, naive, two_stage
 
-#: A striped source that is copied is decoded at most so often, however cheap decoding is.
-COPY_DECODES: Final = 1.1
+#: So many times the stored bytes may be fetched directly, where two-stage fits as well: a strip is
+#: decoded whole for any part of it, a block of a tiled source for its neighbour's halo.
+STRIPED_FETCHES: Final = 1.10
+TILED_FETCHES: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +72,26 @@ def decode_ratio(job: Job, cost: Cost) -> float:
     return cost.blocks_decoded / stored if stored else 0.0
 
 
+def fetch_ratio(job: Job, cost: Cost) -> float:
+    """Return how many times the stored bytes of the source are fetched."""
+    structure = job.structure
+    stored = int(structure.image.blocks.byte_counts.sum())
+    if structure.mask is not None:
+        stored += int(structure.mask.blocks.byte_counts.sum())
+    return cost.bytes_fetched / stored if stored else 0.0
+
+
 def _cheaper(job: Job, costs: Costs) -> tuple[Literal["direct", "two-stage"], str]:
     striped = job.structure.image.striped
     if costs.direct.fits != costs.two_stage.fits:
         if costs.direct.fits:
             return "direct", "only this way fits the memory"
         return "two-stage", "only this way fits the memory"
+    most = STRIPED_FETCHES if striped else TILED_FETCHES
+    if max(fetch_ratio(job, costs.direct), decode_ratio(job, costs.direct)) > most:
+        return "two-stage", f"direct would fetch or decode the source more than {most:.2f} times"
     if not striped:
         return "direct", "the source is tiled, so each work tile reads what it needs"
-    if job.spec is None and decode_ratio(job, costs.direct) > COPY_DECODES:
-        return "two-stage", "a copy decodes every strip once"
     if costs.direct.seconds <= costs.two_stage.seconds:
         return "direct", "it is the cheaper way"
     return "two-stage", "it is the cheaper way"

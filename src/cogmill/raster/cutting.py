@@ -11,6 +11,8 @@ from cogmill.raster.memory import MIB
 
 #: A piece below this many decoded bytes costs more to plan, claim and store than it saves.
 SMALLEST_PIECE = 32 * MIB
+#: A strip that cannot be decoded as a stream is not cut into narrower parts.
+NARROWEST_PIECE = 1024
 #: Pieces that every worker should get where they do not become tiny, so that none idles long.
 PIECES_PER_WORKER = 4
 
@@ -70,6 +72,16 @@ def units_per_piece(units: RowUnits, budget: int, workers: int) -> int:
 def fitting_units(units: RowUnits, budget: int) -> int:
     """Return how many units, decoded, `budget` bytes hold; 0 when not even one."""
     return max(budget, 0) // units.unit_bytes
+
+
+def fitting_columns(units: RowUnits, budget: int) -> int:
+    """Return how many columns of one unit, decoded, `budget` bytes hold, in whole blocks.
+
+    At least `NARROWEST_PIECE`, for every part costs decoding the whole unit once more.
+    """
+    column = units.unit_bytes // units.width
+    fitting = max(budget, 0) // column // NARROWEST_PIECE * NARROWEST_PIECE
+    return max(fitting, NARROWEST_PIECE)
 
 
 def cut_pieces(units: RowUnits, per_piece: int) -> tuple[Window, ...]:

@@ -95,6 +95,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "work": [plan.work_rows, plan.work_cols],
             "fragments": plan.fragments,
             "pieces": len(plan.pieces),
+            "streamed": plan.streamed,
         },
         "memory": {
             "total": plan.memory.total,
@@ -226,7 +227,9 @@ def _work_lines(plan: RasterPlan) -> list[str]:
     if plan.pieces:
         first = plan.pieces[0]
         lines.insert(
-            0, f"Pieces: {len(plan.pieces)} of the source, up to {first.width} x {first.height}"
+            0,
+            f"Pieces: {len(plan.pieces)} of the source, up to {first.width} x {first.height}"
+            + (", each decoded once, as a stream" if plan.streamed else ""),
         )
     return lines
 

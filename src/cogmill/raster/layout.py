@@ -54,6 +54,7 @@ _TABLES: Final = (273, 279, 324, 325)
 #: So few values may lie in the directory itself.
 _INLINE: Final = 4
 _SEPARATE: Final = 2
+_LOWEST_FIRST: Final = 2
 _SILENCE: Final = logging.NullHandler()
 _REDUCED: Final = 1
 _MASK: Final = 4
@@ -134,6 +135,8 @@ class ImageLayout(BaseModel):
         By name, as ``deflate``.
     predictor : int
         TIFF's tag 317.
+    bits_reversed : bool
+        True where the lowest bit of a byte comes first (TIFF's tag 266 is 2).
     subsampled : bool
         True where a JPEG keeps colours at a lower resolution: decoders differ in the last digits.
     blocks : BlockTable
@@ -155,6 +158,7 @@ class ImageLayout(BaseModel):
     bits: int
     compression: str
     predictor: int
+    bits_reversed: bool = False
     subsampled: bool = False
     blocks: BlockTable
     ifd: int
@@ -280,6 +284,7 @@ def image_layout(found: tifffile.TiffPage, ifd: int, name: str) -> ImageLayout:
         bits=found.bitspersample,
         compression=compression,
         predictor=int(found.predictor),
+        bits_reversed=int(found.fillorder) == _LOWEST_FIRST,
         subsampled=bool(found.is_subsampled),
         blocks=BlockTable.of(*_tables(found, name)),
         ifd=ifd,

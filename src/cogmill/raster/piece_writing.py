@@ -7,36 +7,69 @@ needs no request to find a block.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from cogmill.raster.codecs import Array, BlockCodec, encode_mask
+from cogmill.raster.grid import Window
 from cogmill.raster.layout import BlockTable
 from cogmill.raster.pieces import Piece
 from cogmill.raster.source import Held
+
+Mask = npt.NDArray[np.uint8]
 
 #: No block begins at 0, which would read as never written.
 _MAGIC: Final = b"cogmill\n"
 
 
+class RowSource(Protocol):
+    """A piece whose rows are taken once, from the top."""
+
+    window: Window
+    bands: int
+    masked: bool
+
+    def rows(self, count: int) -> tuple[Array, Mask | None]:
+        """Return the next rows: pixels ``(band, row, col)`` and, where masked, ``(row, col)``."""
+
+
+class HeldRows:
+    """The rows of pixels that are held."""
+
+    def __init__(self, held: Held) -> None:
+        self.window = held.window
+        self.bands = held.pixels.shape[0]
+        self.masked = held.mask is not None
+        self._held = held
+        self._done = 0
+
+    def rows(self, count: int) -> tuple[Array, Mask | None]:
+        """Return the next rows; see `RowSource`."""
+        part = slice(self._done, self._done + count)
+        self._done += count
+        mask = self._held.mask
+        return self._held.pixels[:, part], None if mask is None else mask[part]
+
+
 class PieceWriter:
-    """Encodes one held piece as it is written; holds one row of blocks besides it.
+    """Encodes one piece as it is written; holds one row of blocks of it, encoded and decoded.
 
     Parameters
     ----------
     codec : BlockCodec
         Of the blocks; with one sample where the bands lie apart, else with all.
-    held : Held
+    source : RowSource
         The piece's pixels.
     """
 
-    def __init__(self, codec: BlockCodec, held: Held) -> None:
+    def __init__(self, codec: BlockCodec, source: RowSource) -> None:
         self._codec = codec
-        self._held = held
-        bands, height, width = held.pixels.shape
-        self._down, self._across = -(-height // codec.block), -(-width // codec.block)
-        self._planes = bands // codec.samples
+        self._source = source
+        window = source.window
+        self._down, self._across = -(-window.height // codec.block), -(-window.width // codec.block)
+        self._planes = source.bands // codec.samples
         shape = (self._planes, self._down, self._across)
         self._offsets, self._counts = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._mask_offsets, self._mask_counts = np.zeros(shape[1:], int), np.zeros(shape[1:], int)
@@ -46,16 +79,19 @@ class PieceWriter:
         """Yield the file, a row of blocks at a time."""
         self._position = len(_MAGIC)
         yield _MAGIC
+        block, height = self._codec.block, self._source.window.height
         for row in range(self._down):
+            pixels, mask = self._source.rows(min(block, height - row * block))
             data = bytearray()
             for plane in range(self._planes):
                 for col in range(self._across):
-                    block = self._codec.encode(self._block(plane, row, col))
+                    encoded = self._codec.encode(self._block(pixels, plane, col))
                     self._offsets[plane, row, col] = self._position + len(data)
-                    self._counts[plane, row, col] = len(block)
-                    data += block
-            if self._held.mask is not None:
-                self._add_mask_row(row, data)
+                    self._counts[plane, row, col] = len(encoded)
+                    data += encoded
+            if mask is not None:
+                self._add_mask_row(row, mask, data)
+            del pixels, mask
             self._position += len(data)
             chunk = bytes(data)
             del data
@@ -65,39 +101,30 @@ class PieceWriter:
     def piece(self, location: str) -> Piece:
         """Return the index of the file, once `chunks` has yielded all of it."""
         mask_blocks = None
-        if self._held.mask is not None:
+        if self._source.masked:
             mask_blocks = BlockTable.of(self._mask_offsets.ravel(), self._mask_counts.ravel())
         return Piece(
-            window=self._held.window,
+            window=self._source.window,
             location=location,
             blocks=BlockTable.of(self._offsets.ravel(), self._counts.ravel()),
             mask_blocks=mask_blocks,
         )
 
-    def _add_mask_row(self, row: int, data: bytearray) -> None:
+    def _add_mask_row(self, row: int, mask: Mask, data: bytearray) -> None:
+        block = self._codec.block
         for col in range(self._across):
-            valid = np.zeros((self._codec.block, self._codec.block), np.bool_)
-            part = self._part(row, col)
-            mask = self._held.mask
-            if mask is not None:
-                cut = mask[part]
-                valid[: cut.shape[0], : cut.shape[1]] = cut != 0
-            block = encode_mask(valid)
+            valid = np.zeros((block, block), np.bool_)
+            cut = mask[:, col * block : (col + 1) * block]
+            valid[: cut.shape[0], : cut.shape[1]] = cut != 0
+            encoded = encode_mask(valid)
             self._mask_offsets[row, col] = self._position + len(data)
-            self._mask_counts[row, col] = len(block)
-            data += block
+            self._mask_counts[row, col] = len(encoded)
+            data += encoded
 
-    def _block(self, plane: int, row: int, col: int) -> Array:
+    def _block(self, pixels: Array, plane: int, col: int) -> Array:
         samples, block = self._codec.samples, self._codec.block
         bands = slice(plane * samples, (plane + 1) * samples)
-        pixels = self._held.pixels[(bands, *self._part(row, col))]
+        part = pixels[bands, :, col * block : (col + 1) * block]
         whole = np.zeros((block, block, samples), pixels.dtype)
-        whole[: pixels.shape[1], : pixels.shape[2]] = np.moveaxis(pixels, 0, 2)
+        whole[: part.shape[1], : part.shape[2]] = np.moveaxis(part, 0, 2)
         return whole
-
-    def _part(self, row: int, col: int) -> tuple[slice, slice]:
-        block = self._codec.block
-        return (
-            slice(row * block, (row + 1) * block),
-            slice(col * block, (col + 1) * block),
-        )

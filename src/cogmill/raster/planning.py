@@ -20,6 +20,7 @@ from cogmill.raster.decisions import (
     overview_resampling,
     resampling,
 )
+from cogmill.raster.demands import Job
 from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
 from cogmill.raster.footprint import kernel_scales, source_window
 from cogmill.raster.fragments import assembly_memory
@@ -34,7 +35,6 @@ from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
 from cogmill.raster.structure import Structure
 from cogmill.raster.tiff_tags import image_tags
 from cogmill.raster.warpspec import KernelScales, WarpSpec
-from cogmill.raster.working import Job
 
 __all__ = [
     "TILE_LEVELS",
@@ -110,6 +110,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
         work_cols=choice.way.size.cols,
         fragments=choice.way.fragments,
         pieces=choice.way.pieces,
+        streamed=choice.way.streamed,
         piece_codec=piece_codec_of(structure),
         memory=choice.way.memory,
         piece_memory=choice.way.piece_memory,

@@ -87,6 +87,8 @@ class RasterPlan(BaseModel):
         output tile is one task.
     pieces : tuple of Window
         Stage 1 of two-stage: rectangles of the source, each read by one task; empty for direct.
+    streamed : bool
+        Whether each of them is a row of strips too large to hold, which is decoded as a stream.
     piece_codec : BlockCodec
         How a piece's blocks are encoded.
     memory : MemoryEstimate
@@ -121,6 +123,7 @@ class RasterPlan(BaseModel):
     work_cols: int
     fragments: bool
     pieces: tuple[Window, ...]
+    streamed: bool
     piece_codec: BlockCodec
     memory: MemoryEstimate
     piece_memory: MemoryEstimate | None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from cogmill.raster.cutting import cut_pieces, fitting_units
-from cogmill.raster.fragments import fragment_sizes
-from cogmill.raster.grid import Window, work_tiles
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.reads import WorkSize, window_reads
-from cogmill.raster.working import (
+from cogmill.raster.demands import (
     Job,
     intermediate_decoding,
     piece_base,
     piece_estimate,
     source_decoding,
 )
+from cogmill.raster.fragments import fragment_sizes
+from cogmill.raster.grid import Window, work_tiles
+from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.reads import WorkSize, window_reads
 
 
 def smaller_tiles(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, list[Window]]:
@@ -62,8 +62,10 @@ def smaller_pieces(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, l
     Returns
     -------
     (int, list of Window)
-        As few as fit the budget; 0 and none where not even single strips do.
+        As few as fit the budget; 0 and none where not even single strips do, or one is a stream.
     """
+    if plan.streamed:
+        return 0, []
     job = _job(plan)
     units = job.units.model_copy(update={"height": whole.height})
     taken = fitting_units(units, budget - piece_base(job))

@@ -78,7 +78,7 @@ class SourceReader:
         _check_size(data, structure.size_bytes)
         self._data = data
         self._decode = decoder(structure.image, structure.header, structure.size_bytes)
-        self._fill = [_fill(value, structure.dtype) for value in structure.nodata]
+        self._fill = [fill_value(value, structure.dtype) for value in structure.nodata]
         self._mask = self._open_mask(mask_data)
 
     def _open_mask(self, mask_data: ByteSource | None) -> tuple[ByteSource, Decoder] | None:
@@ -182,10 +182,19 @@ def decoder(layout: ImageLayout, header: str, size: int) -> Decoder:
             raise ValueError("nothing in it")
         return np.asarray(segment[0])
 
-    return pixels
+    def last_strip(data: bytes, index: int) -> Array:
+        # Some writers fill it up to the length of the others: then it is decoded as one of them.
+        try:
+            return pixels(data, index)
+        except _UNDECODABLE:
+            if (index + 1) % layout.blocks_down or not layout.striped or layout.blocks_down == 1:
+                raise
+            return pixels(data, 0)[: layout.height % layout.block_height]
+
+    return last_strip
 
 
-def _fill(nodata: float | None, dtype: str) -> Any:
+def fill_value(nodata: float | None, dtype: str) -> Any:
     """Return what GDAL reads from a block that was never written."""
     kind = np.dtype(dtype)
     if nodata is None:

@@ -1,0 +1,248 @@
+"""What is to be done, before it is known how, and what its tasks demand of the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from cogmill.raster.cog_image import CogImage
+from cogmill.raster.costs import Output
+from cogmill.raster.cutting import RowUnits
+from cogmill.raster.encode import encode_memory
+from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
+from cogmill.raster.footprint import warp_buffer_bytes
+from cogmill.raster.grid import Grid, Window, output_tiles
+from cogmill.raster.layout import ImageLayout
+from cogmill.raster.memory import (
+    DEFAULT_CHILD_MEMORY,
+    MemoryEstimate,
+    TileDemand,
+    piece_memory,
+    tile_memory,
+)
+from cogmill.raster.options import PlanOptions
+from cogmill.raster.reads import (
+    Read,
+    WorkSize,
+    bands,
+    packing_ratio,
+    piece_codec_of,
+    source_pixel_bytes,
+    window_reads,
+)
+from cogmill.raster.streaming import streaming_bytes
+from cogmill.raster.structure import Structure
+from cogmill.raster.warpspec import WarpSpec
+
+#: A row of an intermediate's blocks grows in one buffer (an eighth too large) and is handed over
+#: in another.
+_ENCODED_ROWS: Final = 2.125
+#: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).
+_RATIO_MARGINS: Final = {"deflate": 1.15, "zstd": 1.15, "lzw": 1.5}
+#: What pixels pack to at most, by output; LZW makes noise larger. `encode_memory` adds an eighth
+#: for a growing buffer, of which only what is filled is resident, so these are that much smaller.
+_WORST_RATIOS: Final = {"raw": 0.9, "deflate": 0.9, "zstd": 0.9, "lzw": 1.25}
+_LOSSY: Final = frozenset({"jpeg", "webp"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done, before it is known how.
+
+    Attributes
+    ----------
+    structure : Structure
+        The source.
+    options : PlanOptions
+        For tile size, memory, work tile and workers.
+    target : Grid
+        The target grid.
+    spec : WarpSpec or None
+        None: pixels are copied.
+    image : CogImage
+        The whole output.
+    kernel : str or None
+        Resampling; None: pixels are copied.
+    """
+
+    structure: Structure
+    options: PlanOptions
+    target: Grid
+    spec: WarpSpec | None
+    image: CogImage
+    kernel: str | None
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one child may use."""
+        return self.options.memory or DEFAULT_CHILD_MEMORY
+
+    @property
+    def output(self) -> Output:
+        """What every way makes alike."""
+        return Output(
+            pixels=self.target.width * self.target.height,
+            pixel_bytes=self.pixel_bytes,
+            bands=self.image.bands,
+            kernel=self.kernel,
+        )
+
+    @cached_property
+    def source_pixel_bytes(self) -> int:
+        """Decoded bytes of a source pixel, mask included."""
+        return source_pixel_bytes(self.structure)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a target pixel, mask included."""
+        masked = 1 if self.image.has_mask else 0
+        return self.image.bands * np.dtype(self.image.dtype).itemsize + masked
+
+    @cached_property
+    def tiles(self) -> tuple[Window, ...]:
+        """The output tiles."""
+        return tuple(tile.window for tile in output_tiles(self.target, self.options.tile_size))
+
+    @cached_property
+    def units(self) -> RowUnits:
+        """The source's strips, or its rows of blocks."""
+        layout = self.structure.image
+        return RowUnits(
+            width=layout.width,
+            height=layout.height,
+            rows=min(layout.block_height, layout.height),
+            row_bytes=layout.width * self.source_pixel_bytes,
+        )
+
+    def reads(self, size: WorkSize) -> list[tuple[Read, ...]]:
+        """Return each output tile's work tiles with what they read."""
+        return [window_reads(self.spec, tile, size) for tile in self.tiles]
+
+    @cached_property
+    def whole(self) -> list[tuple[Read, ...]]:
+        """What is read when a work tile is a whole output tile."""
+        side = self.options.tile_size
+        return self.reads(WorkSize(side, side, self.options.block))
+
+    @cached_property
+    def largest_tile(self) -> Window:
+        """The output tile that needs the largest part of the source."""
+        sizes = [0 if source is None else source.size for ((_, source),) in self.whole]
+        return self.tiles[int(np.argmax(sizes))]
+
+    @cached_property
+    def encoder_bytes(self) -> tuple[int, int]:
+        """What encoding the largest output tile holds: rows of blocks, and encoded blocks."""
+        return self._encoding(self.tiles[0])
+
+    def _encoding(self, window: Window) -> tuple[int, int]:
+        image = self.image.model_copy(update={"grid": self.target.window_grid(window)})
+        ratio = _packs_to(self.structure, self.image.codec.compression)
+        rows = encode_memory(image, 0.0)
+        return rows, encode_memory(image, ratio) - rows
+
+    def demand(self, read: Read, decoding: int) -> MemoryEstimate:
+        """Return the peak of a task that makes an output tile, if this is its largest work tile."""
+        work, _ = read
+        width = min(self.options.tile_size, self.target.width)
+        waiting = work.height * width * self.pixel_bytes if work.width < width else 0
+        rows, encoded = self.encoder_bytes
+        tile_height = min(self.options.tile_size, self.target.height)
+        # One group of work tiles side by side is being filled while the encoder has another.
+        groups = 2 if tile_height > work.height else 1
+        before = max(tile_height - work.height, 0) / tile_height
+        return tile_memory(
+            TileDemand(
+                held=self._held(read),
+                decoding=decoding,
+                warping=self._warping(read),
+                buffered=groups * waiting,
+                rows=rows,
+                encoded=encoded,
+                encoded_before=round(encoded * before),
+            )
+        )
+
+    def fragment_demand(self, read: Read, decoding: int) -> MemoryEstimate:
+        """Return the peak of a task that makes one fragment."""
+        rows, encoded = self._encoding(read[0])
+        return tile_memory(
+            TileDemand(
+                held=self._held(read),
+                decoding=decoding,
+                warping=self._warping(read),
+                # The pixels of the first overview, while they come and when they are put together.
+                buffered=read[0].size * self.pixel_bytes // 2,
+                rows=rows,
+                encoded=encoded,
+                encoded_before=0,
+            )
+        )
+
+    def _held(self, read: Read) -> int:
+        return 0 if read[1] is None else read[1].size * self.source_pixel_bytes
+
+    def _warping(self, read: Read) -> int:
+        if self.spec is None or read[1] is None:
+            return 0
+        return max(warp_buffer_bytes(self.spec, b) for b in bands(read[0], self.options.block))
+
+
+def streamed_estimate(job: Job) -> MemoryEstimate:
+    """Return the peak of a task that decodes a row of strips as a stream."""
+    rows = min(piece_codec_of(job.structure).block, job.units.height)
+    _, encoding = _piece_work(job)
+    # As they are decoded, as pixels, and band by band.
+    return piece_memory(3 * rows * job.units.row_bytes, streaming_bytes(job.structure), encoding)
+
+
+def piece_base(job: Job) -> int:
+    """Return what a piece task needs beside the pixels of its piece, in bytes."""
+    return piece_memory(0, *_piece_work(job)).total
+
+
+def piece_estimate(job: Job, pieces: Sequence[Window]) -> MemoryEstimate:
+    """Return the peak of the task of the largest of these pieces."""
+    largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
+    return piece_memory(largest, *_piece_work(job))
+
+
+def _piece_work(job: Job) -> tuple[int, int]:
+    """Return what decoding a piece needs, and one row of its intermediate's blocks."""
+    units, image = job.units, job.structure.image
+    # zstd without a predictor packs worse than what a predictor prepared.
+    ratio = packing_ratio(job.structure) if image.predictor == 1 else None
+    packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGINS["lzw"])
+    rows = min(piece_codec_of(job.structure).block, units.height)
+    return source_decoding(image), round(_ENCODED_ROWS * packed * rows * units.row_bytes)
+
+
+def _packs_to(structure: Structure, compression: str) -> float:
+    """Return encoded over decoded bytes of the output, at most."""
+    ratio = packing_ratio(structure)
+    worst = _WORST_RATIOS[compression]
+    if ratio is None or compression == "raw" or structure.image.compression in _LOSSY:
+        return worst
+    return min(worst, ratio * _RATIO_MARGINS[compression])
+
+
+def intermediate_decoding(structure: Structure) -> int:
+    """Return what reading intermediates needs beside the pixels that it fills."""
+    block = piece_codec_of(structure).block
+    return BATCH_BYTES + REQUEST_BYTES + 2 * block * block * source_pixel_bytes(structure)
+
+
+def source_decoding(layout: ImageLayout) -> int:
+    """Return what reading the source needs beside the pixels that it fills."""
+    counts = layout.blocks.byte_counts
+    longest = int(counts.max())
+    # A batch ends with the request that fills it; a block as long as a batch is one by itself.
+    batch = longest if longest >= BATCH_BYTES else BATCH_BYTES + max(REQUEST_BYTES, longest)
+    rows = min(layout.block_height, layout.height) if layout.striped else layout.block_height
+    decoded = layout.block_bytes // layout.block_height * rows
+    copies = 0 if layout.compression == "none" else 1 if layout.predictor == 1 else 2
+    return min(int(counts.sum()), batch) + longest + copies * decoded
