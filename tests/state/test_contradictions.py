@@ -14,8 +14,9 @@ from tests.state.conftest import Clock
 from tests.state.test_transitions import BROKEN, Heard, claim, join, plan, submit
 from tests.state.wreckage import CHECKS, violated
 
-from cogmill.core_machine.contracts import Job, JobStatus
+from cogmill.core_machine.contracts import Cause, Job, JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.settling import MAX_BACKOFF_SECONDS
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.tasks import Settled
@@ -130,6 +131,64 @@ def test_a_failed_task_ends_its_job_however_busy_its_siblings_are(bench: Bench) 
         bench.state.workers.beat(bench.worker, [])
         bench.reconciler.step()
     assert bench.state.jobs.get(job.id).status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize("due", ["infinity", "3026-01-01"])
+def test_a_task_that_is_due_at_a_time_that_never_comes_is_due_now(
+    bench: Bench, conn: psycopg.Connection, due: str
+) -> None:
+    bench.planned()
+    conn.execute("UPDATE task SET due_at = %s WHERE key = '1'", (due,))
+    bench.look(times=1)
+    bench.work(2)
+
+
+def test_a_task_that_backs_off_as_long_as_one_can_is_left_alone(
+    bench: Bench, conn: psycopg.Connection
+) -> None:
+    bench.planned()
+    bench.state.tasks.retry(claim(bench.state, bench.worker), BROKEN, 1.5 * MAX_BACKOFF_SECONDS)
+    due = conn.execute("SELECT due_at FROM task WHERE failures > 0").fetchone()
+    bench.look(times=1)
+    assert conn.execute("SELECT due_at FROM task WHERE failures > 0").fetchone() == due
+
+
+# --- a plan whose work is there, and it is not -------------------------------------------------
+
+UNPLANNED = {
+    "its plan is gone": "DELETE FROM task WHERE kind = 'plan' AND position = 0",
+    "its plan is open again": """WITH reopened AS (
+            UPDATE task SET status = 'ready', finished_at = NULL
+            WHERE kind = 'plan' AND position = 0 RETURNING id)
+        DELETE FROM task_result USING reopened WHERE task_id = id""",
+    "its plan was cancelled":
+        "UPDATE task SET status = 'cancelled' WHERE kind = 'plan' AND position = 0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unplanned", UNPLANNED.values(), ids=UNPLANNED.keys())
+def test_a_stage_that_runs_without_its_plan_is_called_a_contradiction(
+    bench: Bench, conn: psycopg.Connection, unplanned: str
+) -> None:
+    job = bench.planned()
+    conn.execute(unplanned.encode())
+    bench.look(times=1)
+    failure = bench.state.jobs.get(job.id).failure
+    assert failure is not None
+    assert (failure.code, failure.cause) == ("contradiction", Cause.TRANSIENT)
+    assert "stage first has begun" in failure.message
+
+
+def test_a_plan_that_is_done_again_before_anybody_looked_blames_no_job_type(
+    bench: Bench, conn: psycopg.Connection
+) -> None:
+    job = bench.planned()
+    conn.execute(UNPLANNED["its plan is open again"].encode())
+    assert plan(bench.state, bench.worker, 2) is Settled.STAGE_DONE
+    assert bench.state.jobs.advance(job.id) is JobStatus.FAILED
+    failure = bench.state.jobs.get(job.id).failure
+    assert failure is not None
+    assert failure.code == "contradiction"
 
 
 # --- jobs that succeed, and their result is not whole ------------------------------------------

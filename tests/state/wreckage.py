@@ -107,8 +107,10 @@ _TAKEN_BACK = """NOT EXISTS (SELECT FROM task WHERE job_id = job.id AND status =
     AND EXISTS (SELECT FROM task WHERE job_id = job.id AND status = 'ready' AND failures = 1
                 AND failure ->> 'code' = '{code}' AND due_at < now() + interval '10 seconds')"""
 _LOST = _TAKEN_BACK.format(code="lost")
-_BURIED = f"""{_LOST} AND NOT EXISTS (SELECT FROM worker WHERE incarnation = ANY (%(workers)s)
-                                       AND status = 'live')"""
+_BURIED = f"""{_LOST} AND NOT EXISTS (
+    SELECT FROM unnest(%(jobs)s::text[], %(workers)s::uuid[]) AS doomed (job, worker)
+    JOIN worker ON incarnation = doomed.worker AND worker.status = 'live'
+    WHERE doomed.job = job.id)"""
 _COUNTED = """NOT EXISTS (SELECT FROM stage WHERE job_id = job.id AND status = 'running'
     AND remaining IS DISTINCT FROM (
         SELECT count(*) FROM task WHERE task.job_id = stage.job_id
@@ -235,6 +237,22 @@ KINDS = {
          f"""UPDATE stage SET status = 'planning', planned = NULL, remaining = NULL
              WHERE {_OF} AND status = 'running'"""),
         f"{_FAILED} AND failure ->> 'code' = 'contradiction'", "settled, not advanced", ends=True,
+    ),
+    "a stage runs and has no plan task": _kind(
+        "waiting working second-working retried", "plan stage worker attempts",
+        f"""DELETE FROM task USING stage WHERE task.{_OF} AND kind = 'plan'
+              AND stage.job_id = task.job_id AND stage.position = task.position
+              AND stage.status = 'running'""",
+        f"{_FAILED} AND failure ->> 'code' = 'contradiction'", "contradiction", ends=True,
+    ),
+    "a task is due at a time that never comes": _kind(
+        "fresh second waiting working", "due",
+        f"""UPDATE task SET due_at = (ARRAY['infinity', '3026-01-01'])[1 + {_DRAW} % 2]::timestamptz
+            WHERE {_OF} AND id IN (SELECT max(id) FROM task WHERE status = 'ready' GROUP BY job_id)
+        """,
+        f"""{_LIVE} AND NOT EXISTS (SELECT FROM task WHERE job_id = job.id AND status = 'ready'
+            AND due_at > now())""",
+        "contradiction",
     ),
     "all stages are closed and the job is live": _kind(
         "successful", "cleanup stage",
@@ -771,7 +789,7 @@ class Yard:
         return left
 
     def _not(self, goal: str, jobs: list[str], heard: Collection[str]) -> list[str]:
-        workers = [self.wrecks.workers[job] for job in jobs if job in self.wrecks.workers]
+        workers = [self.wrecks.workers.get(job) for job in jobs]
         goal = goal.replace("now()", "cogmill.now()")
         query = f"SELECT id FROM job WHERE id = ANY (%(jobs)s) AND ({goal}) IS NOT TRUE ORDER BY id"
         return [row[0] for row in self.rows(query, jobs=jobs, workers=workers, heard=list(heard))]

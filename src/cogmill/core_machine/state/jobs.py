@@ -154,9 +154,9 @@ class Jobs:
     def advance(self, job_id: str) -> JobStatus:
         """Close every stage that is done, open the next one, or end the job. SQL alone; idempotent.
 
-        It mends what it finds on its way: a count that drifted, a task without attempts left, a
-        stage without its plan, live parts of an ended job. A job whose stages contradict each
-        other fails: its result could be wrong, and a retry adopts what is sound.
+        It mends what it finds on its way: a count that drifted, a task without attempts left or
+        due at no time, a stage without its plan, live parts of an ended job. A job whose stages
+        contradict each other fails: its result could be wrong, and a retry adopts what is sound.
 
         Returns
         -------
@@ -207,6 +207,8 @@ class Jobs:
         exhausted = fetch(conn, "exhaust_tasks", **where)
         for row in exhausted:
             record_event(conn, job_id, "task failed", task=row["key"], data={"cause": "exhausted"})
+        if execute(conn, "hasten_tasks", **where):
+            execute(conn, "bump_wakeup", job_id=job_id, delay=0)
         if at["status"] == "running" and not exhausted:
             execute(conn, "lock_stage", **where)
             execute(conn, "recount_stage", **where)
@@ -287,6 +289,8 @@ def _contradiction(at: Row) -> Failure | None:
         and at["plan_status"] is not None
     ):
         what = f"the plan of stage {at['name']} has ended, and the stage never began"
+    elif at["status"] == "running" and at["plan_status"] not in ("succeeded", "failed"):
+        what = f"stage {at['name']} has begun, and its plan has not succeeded"
     else:
         return None
     return _unsound(what)

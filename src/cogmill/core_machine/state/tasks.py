@@ -51,6 +51,10 @@ class Attempt(Value):
     incarnation: UUID
 
 
+class _NotPlanning(Exception):
+    """The stage of a plan has begun before, or has ended."""
+
+
 class Stuck(Value):
     """An attempt that its live worker does not end: past its deadline, or `forgotten`."""
 
@@ -148,7 +152,8 @@ class Tasks:
     ) -> Settled:  # fmt: skip
         """Settle a plan task: its stage's tasks appear, and `remaining` is set, atomically.
 
-        A task with `adopted_from` appears as succeeded, with the result of that one.
+        A task with `adopted_from` appears as succeeded, with the result of that one. Where the
+        stage is not being planned nothing is written, and the next advance says what is wrong.
 
         Raises
         ------
@@ -163,14 +168,16 @@ class Tasks:
             if not _fence(conn, attempt, TaskStatus.SUCCEEDED):
                 return Settled.LOST
             task = attempt.task
-            execute(conn, "insert_planned", task_id=task.id)
-            if adopted:
-                execute(conn, "adopt_results", job_id=task.job_id, position=task.position)
             digest = None if shared is None else store_payload(conn, shared)
-            execute(
+            begun = execute(
                 conn, "start_stage", job_id=task.job_id, position=task.position,
                 planned=len(planned), remaining=len(planned) - adopted, shared=digest,
             )  # fmt: skip
+            if not begun:
+                raise _NotPlanning
+            execute(conn, "insert_planned", task_id=task.id)
+            if adopted:
+                execute(conn, "adopt_results", job_id=task.job_id, position=task.position)
             _store_result(conn, task, {"tasks": len(planned)}, peak_memory)
             execute(conn, "bump_wakeup", job_id=task.job_id, delay=0)
             record_event(
@@ -180,7 +187,10 @@ class Tasks:
             return Settled.DONE if len(planned) > adopted else Settled.STAGE_DONE
 
         with _recordable("the plan"):
-            return self._database.run(work, name="plan", repeatable=True)
+            try:
+                return self._database.run(work, name="plan", repeatable=True)
+            except _NotPlanning:
+                return Settled.STAGE_DONE
 
     def succeed_split(
         self, attempt: Attempt, parts: Iterable[PlannedTask], peak_memory: int | None

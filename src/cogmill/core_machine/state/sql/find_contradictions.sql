@@ -24,6 +24,19 @@ FROM cogmill.task
 JOIN cogmill.job ON job.id = task.job_id AND job.status IN ('accepted', 'running')
 WHERE task.status = 'ready' AND task.failures > 0 AND task.failures >= task.max_failures
 UNION ALL
+SELECT DISTINCT task.job_id, 'a task is due at a time that never comes'
+FROM cogmill.task
+JOIN cogmill.job ON job.id = task.job_id AND job.status IN ('accepted', 'running')
+WHERE task.status = 'ready' AND task.due_at > cogmill.now() + interval '25 hours'
+UNION ALL
+SELECT stage.job_id, 'stage ' || stage.name || ' has begun, and its plan has not succeeded'
+FROM cogmill.job
+JOIN cogmill.stage ON stage.job_id = job.id AND stage.status = 'running'
+WHERE job.status IN ('accepted', 'running')
+  AND NOT EXISTS (SELECT FROM cogmill.task
+                  WHERE task.job_id = stage.job_id AND task.position = stage.position
+                    AND task.kind = 'plan' AND task.status IN ('succeeded', 'failed'))
+UNION ALL
 SELECT job.id, 'the job is accepted, and its work has begun'
 FROM cogmill.job
 WHERE job.status = 'accepted'
