@@ -180,5 +180,6 @@ def _rescue(conn: Connection[Any], incarnation: UUID) -> list[str]:
     for row in rows:
         kind = "task rescued" if row["status"] == "ready" else "task failed"
         record_event(conn, row["job_id"], kind, task=row["key"], data={"cause": "lost"})
-        execute(conn, "bump_wakeup", job_id=row["job_id"], delay=0)
+    for job_id in sorted({row["job_id"] for row in rows}):
+        execute(conn, "bump_wakeup", job_id=job_id, delay=0)
     return sorted({row["job_id"] for row in rows if row["status"] == "failed"})
