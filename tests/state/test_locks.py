@@ -1,4 +1,4 @@
-"""What the transitions lock, for how long and in which order."""
+"""What the transitions lock, for how long and in which order; and what PostgreSQL reads for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from tests.state.test_transitions import claim, join, plan, submit
+from tests.state.test_transitions import MEBIBYTE, claim, join, plan, submit
 
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
@@ -126,3 +126,36 @@ def test_wake_ups_are_taken_past_one_that_is_just_being_owed(
     finally:
         conn.commit()
     assert state.wakeups.take() == ["a1"]
+
+
+# --- what is read for one row ------------------------------------------------------------------
+
+
+def test_a_claim_does_not_read_the_queue_whatever_the_planner_knows_of_it(address: str) -> None:
+    # What a fan-out has just inserted, nobody has analyzed; and plans are kept from before it.
+    with Database(address, connections=1) as database, psycopg.connect(address) as conn:
+        state = StateManager(database)
+        conn.execute("ALTER TABLE cogmill.task SET (autovacuum_enabled = off)")
+        conn.commit()
+        worker = join(state)
+        for _ in range(12):
+            assert state.tasks.claim(worker, 64 * MEBIBYTE) is None
+        submit(state)
+        plan(state, worker, 3000)
+        before = _entries_read(database, conn)
+        for job_id in (None, "a1"):
+            assert state.tasks.claim(worker, 64 * MEBIBYTE, job_id=job_id) is not None
+        assert _entries_read(database, conn) - before < 100
+
+
+def _entries_read(database: Database, conn: psycopg.Connection) -> int:
+    database.run(lambda own: own.execute("SELECT pg_stat_force_next_flush()"))
+    database.run(lambda own: own.execute("SELECT"))
+    conn.rollback()
+    row = conn.execute(
+        """SELECT sum(idx_tup_read) + (SELECT seq_tup_read FROM pg_stat_user_tables
+                                       WHERE relname = 'task')
+           FROM pg_stat_user_indexes WHERE relname = 'task'"""
+    ).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -96,6 +96,7 @@ class Tasks:
         """
 
         def work(conn: Connection[Any]) -> Task | None:
+            execute(conn, "claim_in_order")
             row = fetch_one(
                 conn, "claim_task", incarnation=incarnation, free=free, patience=patience,
                 job_id=job_id,
