@@ -33,7 +33,7 @@ from cogmill.core_machine.contracts import (
 from cogmill.errors import CogmillError, NoRoom, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
-from cogmill.settings import PARENT_MEMORY, Settings
+from cogmill.settings import PARENT_MEMORY, Settings, megabytes
 
 _PR_SET_PDEATHSIG = 1
 
@@ -148,9 +148,9 @@ class _Server:
         largest = max((part.requires.memory for part in parts), default=0)
         if not parts or largest > request.budget:
             raise NoRoom(
-                f"a task needs {_mb(request.whole)} of memory, and no live worker has more than "
-                f"{_mb(request.budget)} for one that cannot be split",
-                f"start a worker with --memory {_mb(request.whole + PARENT_MEMORY)} or more, "
+                f"a task needs {megabytes(request.whole)} of memory, and no live worker has more "
+                f"than {megabytes(request.budget)} for one that cannot be split",
+                f"start a worker with --memory {megabytes(request.whole + PARENT_MEMORY)} or more, "
                 "then retry the job",
             )
         self._send_planned(parts)
@@ -189,10 +189,6 @@ class _Earlier:
                 raise frames.HungUp(f"unexpected frame {frame.kind}")
             yield from frame.rows
             start, last = start + len(frame.rows), frame.last
-
-
-def _mb(size: int) -> str:
-    return f"{-(-size // 2**20)}MB"
 
 
 def _raised(error: Exception) -> frames.Raised:

@@ -57,6 +57,11 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def megabytes(size: int) -> str:
+    """Turn bytes into what `parse_size` reads, rounded up: ``"1128MB"``."""
+    return f"{-(-size // 2**20)}MB"
+
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 Secret = Annotated[
     SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), when_used="json")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -106,7 +107,7 @@ def test_whoever_changes_many_tasks_locks_them_in_the_order_of_their_ids(
 
 
 @contextmanager
-def _let_go(conn: psycopg.Connection, waiting: Future[object]) -> Iterator[None]:
+def _let_go(conn: psycopg.Connection, waiting: Future[Any]) -> Iterator[None]:
     try:
         until_blocked(conn)
         yield

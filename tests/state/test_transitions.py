@@ -23,7 +23,7 @@ from cogmill.core_machine.contracts import (
     Task,
     TaskKind,
 )
-from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.reconciliation import ROOM_SECONDS, SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.generations import NewJob, NewStage
@@ -516,3 +516,66 @@ def test_a_worker_may_leave_only_when_nothing_is_left_that_it_could_do(
     assert claimed is not None
     state.cleanups.settle(worker, claimed, None, 0)
     assert not state.workers.has_work_ahead(worker)
+
+
+# --- what no live worker has room for ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_plan_that_no_live_worker_has_room_for_fails_its_job_and_names_the_budget(
+    state: StateManager, database: Database, clock: Clock, position: int
+) -> None:
+    job, worker = submit(state), join(state, memory=900 * MEBIBYTE)
+    if position:
+        plan(state, worker, 0)
+        state.jobs.advance(job.id)
+    with database.transaction() as conn:
+        conn.execute("UPDATE task SET memory = %s WHERE status = 'ready'", [1000 * MEBIBYTE])
+    clock.advance(ROOM_SECONDS)
+    reconciler = SystemReconciler(state, Heard())
+    _look(state, reconciler, worker)
+    assert not state.jobs.get(job.id).status.terminal
+    clock.advance(1)
+    _look(state, reconciler, worker)
+    failure = state.jobs.get(job.id).failure
+    assert failure is not None
+    assert (failure.code, failure.cause) == ("no-room", Cause.PERMANENT)
+    assert "a plan needs 1000MB of memory, and no live worker has more than 900MB" in (
+        failure.message
+    )
+    assert failure.remedy == "start a worker with --memory 1128MB or more, then retry the job"
+    with database.transaction() as conn:
+        told = conn.execute("SELECT count(*) FROM event WHERE kind = 'task failed'").fetchone()
+    assert told == (1,)
+
+
+def test_a_plan_waits_where_no_worker_could_do_it_at_any_size(
+    state: StateManager, clock: Clock
+) -> None:
+    job, worker = submit(state), join(state, memory=MEBIBYTE // 2, engine="other")
+    clock.advance(3 * ROOM_SECONDS)
+    _look(state, SystemReconciler(state, Heard()), worker)
+    assert state.jobs.get(job.id).status is JobStatus.ACCEPTED
+
+
+def test_a_split_that_no_live_worker_has_room_for_is_asked_for_in_less(
+    state: StateManager, database: Database, clock: Clock
+) -> None:
+    submit(state)
+    large, small = join(state, memory=64 * MEBIBYTE), join(state, memory=MEBIBYTE // 2)
+    plan(state, large, 1, memory=64 * MEBIBYTE)
+    state.tasks.split(claim(state, large), BROKEN, 32 * MEBIBYTE)
+    state.workers.retire(large)
+    clock.advance(ROOM_SECONDS + 1)
+    _look(state, SystemReconciler(state, Heard()), small)
+    with database.transaction() as conn:
+        asked = conn.execute(
+            "SELECT kind, memory, split_budget, split_memory FROM task WHERE status = 'ready'"
+        ).fetchall()
+    half = MEBIBYTE // 2
+    assert asked == [("split", half, half, 128 * MEBIBYTE)]
+
+
+def _look(state: StateManager, reconciler: SystemReconciler, worker: uuid.UUID) -> None:
+    state.workers.beat(worker, [])
+    reconciler.step()

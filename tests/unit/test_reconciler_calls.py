@@ -20,7 +20,7 @@ STATEMENTS = {path.stem for path in (STATE / "sql").glob("*.sql")}
 #: Transitions that are the reconciler's own: the death of workers, and what waits for room.
 ITS_OWN = {
     "workers.suspect", "workers.renew_suspicions", "workers.declare_dead", "workers.rescue",
-    "tasks.split_waiting",
+    "tasks.split_waiting", "tasks.refuse_waiting",
 }  # fmt: skip
 ITS_RECORD = {f"reconciliations.{name}" for name in ("begin", "record", "finish", "note", "prune")}
 NOUNS = {"jobs", "tasks", "workers", "cleanups", "wakeups", "reconciliations"}

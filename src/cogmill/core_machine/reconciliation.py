@@ -14,12 +14,13 @@ from uuid import UUID
 
 from cogmill.core_machine import wakeups
 from cogmill.core_machine.awake import wall_seconds
-from cogmill.core_machine.contracts import Cause, Failure, Retry, Value
+from cogmill.core_machine.contracts import Cause, Failure, Retry, TaskKind, Value
 from cogmill.core_machine.settling import Settlement
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.tasks import Oversized, Settled, Stuck
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import TransientError
+from cogmill.errors import NoRoom, TransientError
+from cogmill.settings import PARENT_MEMORY, megabytes
 
 log = logging.getLogger(__name__)
 
@@ -219,8 +220,14 @@ class SystemReconciler:
             yield _Repair(
                 Action(finder="task without room", subject=f"{task.job_id[:12]} {task.key}",
                        reason=_no_room(task)),
-                partial(self._state.tasks.split_waiting, task),
+                partial(self._make_room, task),
             )  # fmt: skip
+
+    def _make_room(self, task: Oversized) -> None:
+        if task.kind is not TaskKind.PLAN:
+            self._state.tasks.split_waiting(task)
+        elif self._state.tasks.refuse_waiting(task, _too_small(task)):
+            self._state.jobs.advance(task.job_id)
 
     def _endless_cleanups(self) -> Iterator[_Repair]:
         for claimed, incarnation in self._state.cleanups.endless(CLEAN_SECONDS):
@@ -288,6 +295,17 @@ class SystemReconciler:
             self._state.reconciliations.prune(self._keep)
         except Exception as error:
             log.warning("the reconciler could not keep its record: %s", error)
+
+
+def _too_small(task: Oversized) -> Failure:
+    return Failure(
+        code=NoRoom.code,
+        cause=Cause.PERMANENT,
+        message=f"a plan needs {megabytes(task.memory)} of memory, and no live worker has more "
+        f"than {megabytes(task.budget)} for one that cannot be split",
+        remedy=f"start a worker with --memory {megabytes(task.memory + PARENT_MEMORY)} or more, "
+        "then retry the job",
+    )
 
 
 def _no_room(task: Oversized) -> str:

@@ -68,6 +68,7 @@ class Oversized(Value):
     task_id: int
     job_id: str
     key: str
+    kind: TaskKind
     attempt: int
     memory: int
     budget: int
@@ -252,17 +253,27 @@ class Tasks:
 
         return self._database.run(work, name="order split", repeatable=True)
 
+    def refuse_waiting(self, task: Oversized, failure: Failure) -> bool:
+        """Fail a waiting plan, which nobody can do smaller; the next advance ends its job."""
+
+        def work(conn: Connection[Any]) -> bool:
+            touched = execute(
+                conn, "refuse_waiting", task_id=task.task_id, attempt=task.attempt,
+                budget=task.budget, failure=jsonb(failure),
+            )  # fmt: skip
+            if touched:
+                _note_failure(conn, task.job_id, task.key, failure)
+            return touched == 1
+
+        return self._database.run(work, name="refuse", repeatable=True)
+
     def fail(self, attempt: Attempt, failure: Failure) -> Settled:
         """Settle an attempt as failed for good; the next advance ends the job."""
 
         def work(conn: Connection[Any]) -> Settled:
             if not _fence(conn, attempt, TaskStatus.FAILED, failure=failure, charged=1):
                 return Settled.LOST
-            task = attempt.task
-            record_event(
-                conn, task.job_id, "task failed", task=task.key,
-                data=failure.model_dump(mode="json"),
-            )  # fmt: skip
+            _note_failure(conn, attempt.task.job_id, attempt.task.key, failure)
             return Settled.STAGE_DONE
 
         return self._database.run(work, name="fail", repeatable=True)
@@ -351,6 +362,11 @@ def _copy(conn: Connection[Any], planned: list[PlannedTask]) -> None:
             copy.write_row(
                 (one.key, params, needs.memory, needs.seconds, needs.still, one.adopted_from)
             )
+
+
+def _note_failure(conn: Connection[Any], job_id: str, key: str, failure: Failure) -> None:
+    data = failure.model_dump(mode="json")
+    record_event(conn, job_id, "task failed", task=key, data=data)
 
 
 def _note_split(conn: Connection[Any], job_id: str, key: str, why: str, budget: int) -> None:
