@@ -277,6 +277,22 @@ def test_a_record_that_cannot_be_read_stops_no_sweep(
     assert told.id in bench.heard.references
 
 
+def test_a_look_that_takes_too_long_stops_no_sweep(
+    bench: Bench, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.planned()
+    conn.execute("UPDATE task SET failures = max_failures WHERE kind = 'work'")
+    refuse = "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'query_canceled'; END $$"
+
+    def too_long() -> list[str]:
+        bench.state.database.run(lambda own: own.execute(refuse))
+        return []
+
+    monkeypatch.setattr(bench.state.jobs, "unadvanced", too_long)
+    bench.reconciler.step()
+    assert bench.state.jobs.get(job.id).status is JobStatus.FAILED
+
+
 class Broker(Heard):
     """A broker that is away when its first message comes."""
 

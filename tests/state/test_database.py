@@ -20,6 +20,7 @@ from cogmill.core_machine.state.database import (
     ConnectionLost,
     Database,
     OutcomeUnknown,
+    ServerBusy,
     statement,
 )
 from cogmill.core_machine.state.embedded import Lease
@@ -98,7 +99,7 @@ def test_a_deadlock_is_run_again_and_both_sides_are_written(database: Database) 
     assert value(database, b"SELECT array_agg(n) FROM cogmill.numbers") == [2, 2]
 
 
-def test_a_transaction_that_always_loses_ends_with_the_database_s_own_error(
+def test_a_transaction_that_always_loses_says_that_the_server_is_busy_and_why(
     database: Database,
 ) -> None:
     calls = []
@@ -107,9 +108,10 @@ def test_a_transaction_that_always_loses_ends_with_the_database_s_own_error(
         calls.append(1)
         conn.execute("DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$")
 
-    with pytest.raises(errors.SerializationFailure):
+    with pytest.raises(ServerBusy) as caught:
         database.run(lose)
     assert len(calls) == 6
+    assert isinstance(caught.value.__cause__, errors.SerializationFailure)
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
@@ -376,3 +378,27 @@ def test_the_clock_of_the_machine_moves_only_when_the_test_moves_it(
     assert value(database, b"SELECT cogmill.now()") == clock.now
     clock.set(clock.now - timedelta(days=1))
     assert value(database, b"SELECT cogmill.now()") == clock.now
+
+
+# What a server may do to anybody
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "SET LOCAL statement_timeout = '20ms'; SELECT pg_sleep(5)",
+        "SET LOCAL lock_timeout = '10ms'; LOCK TABLE cogmill.job",
+        "SET TRANSACTION READ ONLY; CREATE TABLE cogmill.standby ()",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'out_of_memory'; END $$",
+    ],
+    ids=["too slow", "locked", "a standby", "out of memory"],
+)
+def test_what_a_server_cannot_do_just_now_is_nobody_s_defect(
+    database: Database, address: str, trouble: str
+) -> None:
+    # As a defect it would be charged to an attempt, and five of them would fail the job.
+    with psycopg.connect(address) as other:
+        other.execute("LOCK TABLE cogmill.job IN ROW SHARE MODE")
+        with pytest.raises(ServerBusy) as caught:
+            database.run(lambda conn: conn.execute(trouble.encode()))
+    assert not caught.value.permanent

@@ -17,6 +17,7 @@ from cogmill.core_machine.awake import wall_seconds
 from cogmill.core_machine.contracts import Cause, Failure, Retry, TaskKind, Value
 from cogmill.core_machine.settling import Settlement
 from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.database import ServerBusy
 from cogmill.core_machine.state.tasks import Oversized, Settled, Stuck
 from cogmill.core_machine.wakeups import WakeupPublisher
 from cogmill.errors import NoRoom, TransientError
@@ -56,6 +57,10 @@ class _Repair:
 def _found(finder: Callable[[], Iterator[_Repair]]) -> list[_Repair]:
     try:
         return list(finder())
+    except ServerBusy as error:
+        # One look that takes too long must not keep the other finders from looking either.
+        log.warning("a finder of the reconciler waits: %s", error)
+        return []
     except TransientError:
         raise
     except Exception:
@@ -67,6 +72,8 @@ def _found(finder: Callable[[], Iterator[_Repair]]) -> list[_Repair]:
 def _guarded(apply: Callable[[], object], what: str) -> None:
     try:
         apply()
+    except ServerBusy as error:
+        log.warning("%s is repaired later: %s", what, error)
     except TransientError:
         raise
     except Exception:

@@ -27,7 +27,9 @@ from cogmill.core_machine.state.migrating import Migration
 from cogmill.core_machine.state.statements import statement
 from cogmill.errors import CogmillError, DatabaseUnavailable, Refused
 
-__all__ = ["Connection", "ConnectionLost", "Database", "OutcomeUnknown", "statement"]
+__all__ = [
+    "Connection", "ConnectionLost", "Database", "OutcomeUnknown", "ServerBusy", "statement",
+]  # fmt: skip
 
 MINIMUM_VERSION = 14
 EMBEDDED_PATIENCE_SECONDS = 130.0
@@ -37,6 +39,7 @@ IDLE_SECONDS = 60.0
 
 _LOOK_SECONDS = 5.0
 _ATTEMPTS = 6
+_BUSY = "try again; if it stays so, look into the log of the server"
 _CHECK = "check COGMILL_DATABASE_URL and that the server runs"
 # A dead peer behind a network is noticed within a minute and not after two hours.
 _DEFAULTS: dict[str, str | int] = {
@@ -56,6 +59,9 @@ _ENDINGS = (
     errors.IdleSessionTimeout,
 )
 
+# Neither the statement's fault nor the data's: no memory, too slow, an ill disk, or a standby.
+_TROUBLES = ("53", "57", "58", "25006")
+
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -68,6 +74,16 @@ class OutcomeUnknown(DatabaseUnavailable):
     """The connection broke while the commit was on its way: it may or may not have happened."""
 
     code = "outcome-unknown"
+
+
+class ServerBusy(DatabaseUnavailable):
+    """The server could not do it just now: nothing was written. Try again."""
+
+    code = "server-busy"
+
+
+class _Conflict(ServerBusy):
+    """Another transaction was before this one."""
 
 
 class Database:
@@ -164,6 +180,8 @@ class Database:
             Before the commit: nothing was written.
         OutcomeUnknown
             During the commit.
+        ServerBusy
+            It met a lock, a time-out or a want of memory: nothing was written.
         DatabaseUnavailable
             No connection within the patience, or the disk of the server is full.
         """
@@ -205,7 +223,7 @@ class Database:
 
         Raises
         ------
-        ConnectionLost, OutcomeUnknown, DatabaseUnavailable
+        ConnectionLost, OutcomeUnknown, ServerBusy, DatabaseUnavailable
             As `transaction`.
         """
         attempt = 1
@@ -213,7 +231,7 @@ class Database:
             try:
                 with self.transaction(name) as conn:
                     return work(conn)
-            except _CONFLICTS:
+            except _Conflict:
                 if attempt == _ATTEMPTS:
                     raise
             except (ConnectionLost, OutcomeUnknown):
@@ -233,6 +251,7 @@ class Database:
         except psycopg.Error as error:
             if _is_lost(conn, error):
                 raise self._unknown() from error
+            self._explain(conn, error)
             raise
 
     def _unknown(self) -> OutcomeUnknown:
@@ -247,6 +266,11 @@ class Database:
         if isinstance(error, errors.DiskFull):
             message = f"the disk of the database {self.name} is full: {_line(error)}"
             raise DatabaseUnavailable(message, "make room on that disk") from error
+        message = f"the database {self.name} cannot do that just now: {_line(error)}"
+        if isinstance(error, _CONFLICTS):
+            raise _Conflict(message, _BUSY) from error
+        if (error.sqlstate or "").startswith(_TROUBLES):
+            raise ServerBusy(message, _BUSY) from error
 
     # Connecting
 
