@@ -15,6 +15,7 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
+from cogmill.core_machine.state import migrating
 from cogmill.core_machine.state.database import (
     Connection,
     ConnectionLost,
@@ -402,3 +403,17 @@ def test_what_a_server_cannot_do_just_now_is_nobody_s_defect(
         with pytest.raises(ServerBusy) as caught:
             database.run(lambda conn: conn.execute(trouble.encode()))
     assert not caught.value.permanent
+
+
+def test_a_migration_that_waits_for_a_reader_does_not_hold_up_everybody(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "LOCK_SECONDS", 0.05)
+    three = Migration(2, "three", "ALTER TABLE cogmill.one ADD COLUMN more int")
+    with Database(empty) as database, psycopg.connect(empty) as dump:
+        database.migrate([ONE])
+        dump.execute("SELECT FROM cogmill.one")
+        with pytest.raises(ServerBusy):
+            database.migrate([ONE, three])
+        dump.commit()
+        assert database.migrate([ONE, three]) == ["0002_three"]

@@ -15,6 +15,8 @@ from psycopg.rows import dict_row
 from cogmill.core_machine.state.statements import statement
 from cogmill.errors import Refused
 
+LOCK_SECONDS = 2.0
+"""How long a change of a table waits for its readers; for as long everybody else waits for it."""
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 
@@ -84,6 +86,7 @@ def apply(conn: Connection[Any], known: Sequence[Migration]) -> tuple[Migration,
     missing = pending(conn, known)
     if not missing:
         return ()
+    conn.execute(statement("hurry_migration"), {"milliseconds": round(1000 * LOCK_SECONDS)})
     try:
         _prepare(conn)
     except errors.InsufficientPrivilege as error:
