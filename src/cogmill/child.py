@@ -153,7 +153,8 @@ class _Server:
                 f"start a worker with --memory {megabytes(request.whole + PARENT_MEMORY)} or more, "
                 "then retry the job",
             )
-        self._send_planned(parts)
+        made = list(_Earlier(self._source, self._sink).adoptable())
+        self._send_planned(adopting(parts, made, stage.task, job, tools))
         return None
 
     def _send_planned(self, tasks: Iterable[PlannedTask]) -> None:

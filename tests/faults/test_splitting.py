@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.faults.conftest import Site
-from tests.faults.test_generations import WHOLE
+from tests.faults.test_generations import WHOLE, adopted, executed, processor
 
 from cogmill.core_machine import children, reconciliation
 from cogmill.core_machine.contracts import Cause, JobStatus
@@ -52,6 +52,22 @@ def test_a_task_that_died_of_memory_twice_is_planned_again_in_half(site: Site) -
     assert site.rows(
         "SELECT data ->> 'cause' FROM event WHERE kind = 'task retrying' ORDER BY id"
     ) == [("memory",)]
+
+
+def test_the_parts_of_a_split_task_are_taken_over_by_the_next_generation(site: Site) -> None:
+    site.use(site.settings.model_copy(update={"memory": 512 * MEBIBYTE, "workers": 1}))
+    failed = site.submit("slices", unit=160 * MEBIBYTE, length=4, broken=(2,))
+    site.work()
+    site.ended(failed, JobStatus.FAILED)
+    assert executed(site) == ["0 2", "2 4"]
+    (site.folder / "mended").touch()
+    again = processor(site).retry(failed.id).job
+    done = site.ended(again)
+    assert adopted(site, again) == ["0-2"]
+    assert executed(site) == ["0 2", "2 4", "2 4"]
+    assert (site.folder / "whole").read_bytes() == b"0 0\n1 1\n2 4\n3 9\n"
+    assert isinstance(done.outputs, dict)
+    assert done.outputs["parts"] == 2
 
 
 def test_a_task_that_cannot_be_split_fails_its_job_and_names_the_budget(site: Site) -> None:

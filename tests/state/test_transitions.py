@@ -576,6 +576,27 @@ def test_a_split_that_no_live_worker_has_room_for_is_asked_for_in_less(
     assert asked == [("split", half, half, 128 * MEBIBYTE)]
 
 
+def test_a_split_whose_parts_are_all_there_ends_its_stage(
+    state: StateManager, database: Database
+) -> None:
+    job, worker = submit(state), join(state)
+    plan(state, worker, 2)
+    made = claim(state, worker)
+    state.tasks.succeed(made, {"n": 7}, None)
+    state.tasks.split(claim(state, worker), BROKEN, MEBIBYTE)
+    parts = [
+        one.model_copy(update={"key": f"part {one.key}", "adopted_from": made.task.id})
+        for one in planned(2)
+    ]
+    split = claim(state, worker)
+    assert split.task.kind is TaskKind.SPLIT
+    assert state.tasks.succeed_split(split, parts, None) is Settled.STAGE_DONE
+    state.jobs.advance(job.id)
+    assert [stage.status for stage in state.jobs.stages(job.id)] == ["closed", "planning"]
+    results = [(row.key, row.result) for row in state.jobs.results(job.id, "first")]
+    assert results == [("0", {"n": 7}), ("part 0", {"n": 7}), ("part 1", {"n": 7})]
+
+
 def _look(state: StateManager, reconciler: SystemReconciler, worker: uuid.UUID) -> None:
     state.workers.beat(worker, [])
     reconciler.step()

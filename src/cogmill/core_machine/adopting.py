@@ -1,4 +1,4 @@
-"""Taking over, task by task, what an earlier generation of a lineage made, while one plans."""
+"""Taking over, task by task, what an earlier generation of a lineage made, in a plan or a split."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from cogmill.core_machine.contracts import (
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.rows import (
     INLINE_LIMIT,
+    Row,
     execute,
     fetch,
     fetch_one,
@@ -179,7 +180,7 @@ class Tasks:
                 raise _NotPlanning
             execute(conn, "insert_planned", task_id=task.id)
             if adopted:
-                execute(conn, "adopt_results", job_id=task.job_id, position=task.position)
+                _adopt(conn, task, None)
             _store_result(conn, task, {"tasks": len(planned)}, peak_memory)
             execute(conn, "bump_wakeup", job_id=task.job_id, delay=0)
             record_event(
@@ -199,12 +200,15 @@ class Tasks:
     ) -> Settled:
         """Settle a split task: the parts take the place of the task that it was.
 
+        A part with `adopted_from` appears as succeeded, with the result of that one.
+
         Raises
         ------
         PermanentError
             PostgreSQL cannot store the parts.
         """
         planned = list(parts)
+        adopted = sum(one.adopted_from is not None for one in planned)
 
         def work(conn: Connection[Any]) -> Settled:
             _copy(conn, planned)
@@ -212,13 +216,15 @@ class Tasks:
                 return Settled.LOST
             task = attempt.task
             execute(conn, "insert_parts", task_id=task.id)
+            if adopted:
+                _adopt(conn, task, task.id)
             _store_result(conn, task, {"tasks": len(planned)}, peak_memory)
-            execute(
+            row = fetch_one(
                 conn, "count_parts", job_id=task.job_id, position=task.position,
-                parts=len(planned),
+                parts=len(planned), open=len(planned) - adopted,
             )  # fmt: skip
             execute(conn, "bump_wakeup", job_id=task.job_id, delay=0)
-            return Settled.DONE
+            return _stage_done(row)
 
         with _recordable("the split"):
             return self._database.run(work, name="split", repeatable=True)
@@ -389,6 +395,14 @@ def _store_result(
     record_event(conn, task.job_id, f"{task.kind} succeeded", task=task.key)
 
 
+def _adopt(conn: Connection[Any], task: Task, split_of: int | None) -> None:
+    where = {"job_id": task.job_id, "position": task.position}
+    execute(conn, "adopt_results", split_of=split_of, **where)
+
+
 def _count_down(conn: Connection[Any], task: Task) -> Settled:
-    row = fetch_one(conn, "count_down", job_id=task.job_id, position=task.position)
+    return _stage_done(fetch_one(conn, "count_down", job_id=task.job_id, position=task.position))
+
+
+def _stage_done(row: Row | None) -> Settled:
     return Settled.STAGE_DONE if row is None or row["remaining"] == 0 else Settled.DONE
