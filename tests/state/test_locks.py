@@ -149,6 +149,23 @@ def test_a_claim_does_not_read_the_queue_whatever_the_planner_knows_of_it(addres
         assert _entries_read(database, conn) - before < 100
 
 
+def test_a_beat_leaves_no_entry_in_an_index_behind(address: str) -> None:
+    # At a beat a second and worker these would be most of what there is to vacuum.
+    with Database(address, connections=1) as database, psycopg.connect(address) as conn:
+        state = StateManager(database)
+        worker = join(state)
+        for _ in range(50):
+            state.workers.beat(worker, [])
+        database.run(lambda own: own.execute("SELECT pg_stat_force_next_flush()"))
+        database.run(lambda own: own.execute("SELECT"))
+        row = conn.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'worker'"
+        ).fetchone()
+        assert row is not None
+        assert row[0] >= 50
+        assert row[1] > 0.9 * row[0]
+
+
 def _entries_read(database: Database, conn: psycopg.Connection) -> int:
     database.run(lambda own: own.execute("SELECT pg_stat_force_next_flush()"))
     database.run(lambda own: own.execute("SELECT"))
