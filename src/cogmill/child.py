@@ -33,9 +33,10 @@ from cogmill.core_machine.contracts import (
 from cogmill.errors import CogmillError, NoRoom, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
-from cogmill.settings import PARENT_MEMORY, Settings, megabytes
+from cogmill.settings import PARENT_MEMORY, Settings, child_budget, megabytes
 
 _PR_SET_PDEATHSIG = 1
+_Request = frames.Preflight | frames.Examine | frames.Run
 
 
 def main() -> None:
@@ -74,20 +75,23 @@ class _Server:
             match frames.read_to_child(self._source):
                 case frames.Payload(digest=digest, body=body):
                     self._payloads[digest] = body
-                case frames.Preflight() | frames.Run() as request:
+                case frames.Preflight() | frames.Examine() | frames.Run() as request:
                     self._answer(request)
                 case other:
                     raise frames.HungUp(f"unexpected frame {other.kind}")
 
-    def _answer(self, request: frames.Preflight | frames.Run) -> None:
+    def _answer(self, request: _Request) -> None:
         _reset_peak_memory()
         failpoints.reach("child.begin")
         try:
             with runtime.tools(self._settings, self._progress, self._memory(request)) as tools:
-                if isinstance(request, frames.Preflight):
-                    value = self._preflight(request, tools)
-                else:
-                    value = self._run(request, tools)
+                match request:
+                    case frames.Preflight():
+                        value = self._preflight(request, tools)
+                    case frames.Examine():
+                        value = self._examine(request, tools)
+                    case frames.Run():
+                        value = self._run(request, tools)
             answer: Value = frames.Returned(value=value, peak_memory=_peak_memory())
         except frames.HungUp:
             raise
@@ -99,8 +103,14 @@ class _Server:
         except ValueError as error:  # no JSON: a result of bytes or half a character
             frames.write_frame(self._sink, _raised(error))
 
-    def _memory(self, request: frames.Preflight | frames.Run) -> int:
-        return request.memory if isinstance(request, frames.Run) else 0
+    def _memory(self, request: _Request) -> int:
+        match request:
+            case frames.Run(memory=memory):
+                return memory
+            case frames.Examine():
+                return child_budget(self._settings.memory, 1)
+            case frames.Preflight():
+                return 0
 
     def _preflight(self, request: frames.Preflight, tools: Tools) -> JsonValue:
         job_type = self._types.get(request.job_type)
@@ -113,6 +123,16 @@ class _Server:
             and job_type.intact(previous.outputs, tools)
         )
         return {"preflight": found.model_dump(mode="json"), "intact": intact}
+
+    def _examine(self, request: frames.Examine, tools: Tools) -> JsonValue:
+        # Here and not at the top: no task needs it.
+        from cogmill.job_types.raster_examining import examine
+
+        listed = None
+        if request.size is not None and request.sha256 is not None:
+            listed = (request.size, request.sha256)
+        found: JsonValue = examine(request.location, listed, tools).model_dump(mode="json")
+        return found
 
     def _run(self, request: frames.Run, tools: Tools) -> JsonValue:
         job_type = self._types.get(request.job.type)

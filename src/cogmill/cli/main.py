@@ -20,6 +20,7 @@ from cogmill.cli.options import wants_json
 from cogmill.cli.report import error_document
 from cogmill.cli.run import run, submit
 from cogmill.cli.signals import INTERRUPTED, interruptible
+from cogmill.cli.validate import validate
 from cogmill.cli.worker import reconcile, worker
 from cogmill.errors import CogmillError, Refused
 
@@ -46,6 +47,7 @@ for _command in (
     reconcile,
     migrate,
     doctor,
+    validate,
 ):
     cogmill.add_command(_command)
 

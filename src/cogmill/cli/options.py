@@ -151,6 +151,7 @@ def _with(options: Sequence[Callable[[Any], Any]]) -> Callable[[Command], Comman
 
 plan_options = _with(_PLAN_OPTIONS)
 worker_options = _with(_WORKER_OPTIONS)
+memory_option = _with(_WORKER_OPTIONS[:1])
 submit_options = _with(_SUBMIT_OPTIONS)
 
 

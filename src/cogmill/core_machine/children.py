@@ -116,6 +116,23 @@ class ChildProcess:
                 if isinstance(frame, frames.Returned | frames.Raised):
                     return frame
 
+    def examine(
+        self, request: frames.Examine, quiet: float, progress: Callable[[int], None]
+    ) -> Answer:
+        """Judge what lies somewhere, killed after `quiet` seconds without a sign of progress."""
+        with self._limited(quiet):
+            self._send(request)
+        while True:
+            with self._limited(quiet):
+                frame = self._receive()
+            match frame:
+                case frames.Progress(done=done):
+                    progress(done)
+                case frames.Returned() | frames.Raised() as answer:
+                    return answer
+                case other:
+                    raise ChildDied(1, f"unexpected frame {other.kind}")
+
     def run(
         self, request: frames.Run, payload: Callable[[str], JsonValue], call: Call
     ) -> tuple[Answer, list[PlannedTask]]:

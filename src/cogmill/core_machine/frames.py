@@ -60,6 +60,18 @@ class Preflight(Value):
     previous: Previous | None = None
 
 
+class Examine(Value):
+    """Judge what lies somewhere, whoever made it; no job is asked or changed.
+
+    Where its size and SHA-256 are known, it must have them.
+    """
+
+    kind: Literal["examine"] = "examine"
+    location: str
+    size: int | None = None
+    sha256: str | None = None
+
+
 What = Literal["plan", "execute", "split", "clean"]
 
 
@@ -90,7 +102,7 @@ class Rows(Value):
     last: bool
 
 
-ToChild = Annotated[Hello | Payload | Preflight | Run | Rows, Field(discriminator="kind")]
+ToChild = Annotated[Hello | Payload | Preflight | Examine | Run | Rows, Field(discriminator="kind")]
 
 
 class Ready(Value):

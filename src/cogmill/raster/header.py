@@ -74,6 +74,11 @@ class _File(io.RawIOBase):
         self._at = max(0, start + offset)
         return self._at
 
+    def read(self, size: int = -1, /) -> bytes:
+        # Python would make room for all that is asked for, and a damaged header asks for terabytes.
+        left = max(0, self._size - self._at)
+        return super().read(left if size < 0 else min(size, left)) or b""
+
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
         length = max(0, min(len(view), self._size - self._at))

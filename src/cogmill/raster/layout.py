@@ -56,8 +56,9 @@ _INLINE: Final = 4
 _SEPARATE: Final = 2
 _LOWEST_FIRST: Final = 2
 _SILENCE: Final = logging.NullHandler()
-_REDUCED: Final = 1
-_MASK: Final = 4
+#: Bits of the tag NewSubfileType.
+REDUCED: Final = 1
+MASK: Final = 4
 
 
 class BlockTable(BaseModel):
@@ -220,11 +221,11 @@ def sort_pages(tiff: tifffile.TiffFile) -> Pages:
     for index in range(len(tiff.pages)):
         found = page(tiff, index)
         kind = int(found.subfiletype)
-        if kind & _REDUCED:
-            if not kind & _MASK:
+        if kind & REDUCED:
+            if not kind & MASK:
                 overviews.append((found.imagewidth, found.imagelength))
         else:
-            (masks if kind & _MASK else images).append(index)
+            (masks if kind & MASK else images).append(index)
     return Pages(images=tuple(images), masks=tuple(masks), overviews=tuple(overviews))
 
 

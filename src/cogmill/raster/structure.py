@@ -40,7 +40,7 @@ __all__ = ["EXACT_IN_FLOATS", "BlockTable", "ByteSource", "ImageLayout", "Struct
 #: Whole numbers up to this one, and no further, are each a float of 64 bits.
 EXACT_IN_FLOATS: Final = 2**53
 
-_MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA_TAG: Final = 42113
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _NAMED_VALUES: Final = (b"<CategoryNames>", b"<GDALRasterAttributeTable")
@@ -230,7 +230,7 @@ def _check_magic(data: ByteSource) -> None:
     if not data.size:
         raise Refused(f"{data.name} is empty", "name a GeoTIFF; an upload may not have finished")
     (start,) = data.read_ranges([(0, min(16, data.size))])
-    if start[:4] not in _MAGIC:
+    if start[:4] not in MAGIC:
         raise Refused(
             f"{data.name} is not a TIFF", "convert it first: gdal_translate INPUT OUTPUT.tif"
         )
