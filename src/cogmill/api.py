@@ -68,7 +68,7 @@ class Job:
             job = machine.state.jobs.get(self.id)
             if running.needs_work(machine.state, job):
                 pace = machine.settings.effective_pace
-                worker = machine.worker(only_job=job.id)
+                worker = machine.worker(only_jobs=[job.id])
                 job = running.run_job(
                     machine.state, worker, job.id, running.Watch(seconds=pace.look / 4)
                 )

@@ -6,7 +6,7 @@ child never the first, and so does not load it: a quarter of the time that a chi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,13 +73,13 @@ class Machine:
             keep=self.settings.retention_days * 86400,
         )
 
-    def worker(self, only_job: str | None = None, *, on_demand: bool = False) -> Worker:
+    def worker(self, only_jobs: Sequence[str] | None = None, *, on_demand: bool = False) -> Worker:
         """Make a worker, not yet started.
 
         Parameters
         ----------
-        only_job : str, optional
-            It claims tasks of that job alone.
+        only_jobs : sequence of str, optional
+            It claims tasks of these jobs alone.
         on_demand : bool
             True: it works only when it is called.
         """
@@ -98,7 +98,7 @@ class Machine:
             slots=self.settings.workers,
             memory=self.settings.memory,
             host=self.settings.host,
-            only_job=only_job,
+            only_jobs=None if only_jobs is None else tuple(only_jobs),
             on_demand=on_demand,
         )
         return Worker(equipment, place)

@@ -246,13 +246,13 @@ class Fleet:
             assert process.stdout.readline() == "ready\n"
         return ready
 
-    def work(self, only_job: str | None = None) -> Worker:
+    def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process; of a job that is not, it only beats and repairs."""
         settings = Settings(pace=self.pace, workers=1, memory=GIBIBYTE, host="here")
         machine = runtime.Machine(
             settings=settings, state=self.state, types=self.types, publisher=self.publisher
         )
-        worker = machine.worker(only_job)
+        worker = machine.worker(only_jobs)
         self._workers.append(worker)
         worker.start()
         return worker

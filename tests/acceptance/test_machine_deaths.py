@@ -56,7 +56,7 @@ def test_the_task_of_a_worker_that_was_killed_runs_again_within_the_lease_and_fi
 ) -> None:
     fleet.pace = kills.pace
     if not kills.idle:
-        fleet.work(only_job="none")
+        fleet.work(only_jobs=["none"])
     fleet.started([fleet.launch() for _ in range(kills.batch + kills.idle)])
     seconds: list[float] = []
     for number in range(kills.rounds):

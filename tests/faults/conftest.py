@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +149,9 @@ class Site:
             self._preflights.append(_KeptChild(self.settings.for_child()))
         return self._preflights[0]
 
-    def work(self, only_job: str | None = None) -> Worker:
+    def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process."""
-        worker = self.machine.worker(only_job)
+        worker = self.machine.worker(only_jobs)
         self.workers.append(worker)
         worker.start()
         return worker

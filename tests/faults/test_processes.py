@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.faults.conftest import Site, alive, children_of, until
 
-from cogmill.core_machine import preflighting
+from cogmill.core_machine import preflighting, running
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.errors import DatabaseUnavailable, Refused
@@ -181,9 +181,24 @@ def test_two_workers_share_one_job(site: Site) -> None:
 
 def test_a_worker_of_one_job_leaves_others_alone(site: Site) -> None:
     other, mine = site.submit(name="other"), site.submit(name="mine")
-    site.work(only_job=mine.id)
+    site.work(only_jobs=[mine.id])
     site.ended(mine)
     assert site.state.jobs.get(other.id).status is JobStatus.ACCEPTED
+
+
+def test_one_worker_does_its_several_jobs_and_leaves_others_alone(site: Site) -> None:
+    names = ("other", "first", "second")
+    other, *mine = [site.submit(name=name) for name in names]
+    ids = [job.id for job in mine]
+    worker = site.machine.worker(only_jobs=ids)
+    open_at_each_look: list[int] = []
+    watch = running.Watch(seconds=0.1, on_look=lambda look: open_at_each_look.append(look.open))
+    running.run_jobs(site.state, worker, ids, watch)
+    assert [site.state.jobs.get(each).status for each in ids] == [JobStatus.SUCCESSFUL] * 2
+    assert site.state.jobs.get(other.id).status is JobStatus.ACCEPTED
+    assert len(site.rows("SELECT incarnation FROM worker")) == 1
+    assert open_at_each_look[-1] == 0 == min(open_at_each_look)
+    assert open_at_each_look == sorted(open_at_each_look, reverse=True)
 
 
 def test_a_refusal_records_nothing(site: Site) -> None:

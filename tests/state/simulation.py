@@ -229,7 +229,7 @@ class Simulation(World[VirtualWorker]):
 
     # --- the fleet, and what happens to it ----------------------------------------------------
 
-    def _hire(self, push: bool, only_job: str | None = None) -> None:
+    def _hire(self, push: bool, only_jobs: tuple[str, ...] | None = None) -> None:
         self._made += 1
         worker = VirtualWorker(
             world=self,
@@ -238,7 +238,7 @@ class Simulation(World[VirtualWorker]):
             pace=self.rng.choice(PACES),
             slots=self.rng.randint(1, 3),
             memory=self.rng.randint(MOST_TASK_MEMORY, 2 * MOST_TASK_MEMORY) * MEBIBYTE,
-            only_job=only_job,
+            only_jobs=only_jobs,
         )
         self.fleet.append(worker)
         worker.start()
@@ -256,7 +256,7 @@ class Simulation(World[VirtualWorker]):
         """Start a process for each that has ended, at once or after a while."""
         for worker in [one for one in self.fleet if not one.alive]:
             self.fleet.remove(worker)
-            if worker.only_job is None:
+            if worker.only_jobs is None:
                 self.later(0, 20, partial(self._hire, worker.push))
 
     def _repair(self, reconciler: SystemReconciler, late: bool) -> None:
@@ -310,7 +310,7 @@ class Simulation(World[VirtualWorker]):
             self._newest[lineage] = newest
         self.flush_sometime()
         if job and self.rng.random() < 0.1:
-            self._hire(push=False, only_job=job.id)
+            self._hire(push=False, only_jobs=(job.id,))
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ def test_a_lost_message_costs_nothing_where_a_worker_looks_by_itself(
 
 
 def test_a_worker_of_another_job_or_type_does_not_count(database: Database, clock: Clock) -> None:
-    change = "UPDATE worker SET only_job = 'another', job_types = '{other:1}'"
+    change = "UPDATE worker SET only_jobs = '{another}', job_types = '{other:1}'"
     assert lost(database, clock, change) == ["a1"]
 
 

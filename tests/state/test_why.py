@@ -34,7 +34,7 @@ def test_no_worker_lives(state: StateManager) -> None:
         ("job_types = '{other:1}'", "none of 1 live workers knows job type toy 1"),
         ("engines = '{e0}'", "no live worker has the engine that the job began with (e)"),
         ("reaches = '{elsewhere}'", "can only be done on host any"),
-        ("only_job = 'another'", "every live worker works for another job"),
+        ("only_jobs = '{another}'", "every live worker works for another job"),
         ("memory = 1000", "task plan needs 1 MB, and the largest live worker has"),
     ],
 )

@@ -79,7 +79,7 @@ class VirtualWorker:
     pace: Pace
     slots: int
     memory: int
-    only_job: str | None = None
+    only_jobs: tuple[str, ...] | None = None
     incarnation: uuid.UUID = field(init=False)
     held: list[Held] = field(default_factory=list)
     alive: bool = True
@@ -125,7 +125,7 @@ class VirtualWorker:
             self.incarnation,
             Offer(
                 host=self.name, pid=1, slots=self.slots, memory=self.memory, job_types=("toy:1",),
-                engines=("e",), reaches=("any",), only_job=self.only_job,
+                engines=("e",), reaches=("any",), only_jobs=self.only_jobs,
                 beat_seconds=self.pace.beat, suspect_seconds=self.pace.suspect,
             ),
         )  # fmt: skip
@@ -217,7 +217,7 @@ class VirtualWorker:
     def look(self, first: str | None = None) -> None:
         """Fill one slot, and look again soon when that was possible."""
         world = self.world
-        if self.only_job and world.state.jobs.get(self.only_job).status.terminal:
+        if self.only_jobs and not world.state.jobs.open(self.only_jobs):
             self.drain()
             return
         has_lease = world.now - self.last_beat <= self.pace.lease or world.chance(0.1)

@@ -116,6 +116,49 @@ def watching(out: Output, job_id: str, summary: JsonValue) -> Iterator[Watcher]:
         yield _Lines(out, job_id, meter)
 
 
+@contextmanager
+def watching_files(out: Output, total: int) -> Iterator[Watcher]:
+    """Show a person how many of the files are done, and where the first of the others is."""
+    if out.quiet:
+        yield lambda look: None
+    elif out.draws:
+        progress = Progress(
+            TextColumn("{task.completed:.0f} of {task.total:.0f} files"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            console=out.console(),
+            transient=True,
+        )
+        task = progress.add_task("", total=total)
+        with progress:
+            yield lambda look: progress.update(
+                task, completed=total - look.open, description=_at(look)
+            )
+    else:
+        yield _FileLines(out, total)
+
+
+def _at(look: Look) -> str:
+    stage = _current(look.stages)
+    return f"{look.job.id[:12]} {stage.name if stage else ''}".rstrip()
+
+
+class _FileLines:
+    """One line a file that is done, and one now and then."""
+
+    def __init__(self, out: Output, total: int) -> None:
+        self._out = out
+        self._total = total
+        self._said: tuple[int, float] = (-1, 0.0)
+
+    def __call__(self, look: Look) -> None:
+        done, now = self._total - look.open, time.monotonic()
+        if done == self._said[0] and now - self._said[1] < LINE_SECONDS:
+            return
+        self._said = (done, now)
+        self._out.say(f"files={done}/{self._total} job={_at(look)}")
+
+
 class _Lines:
     """One line a change of stage, and one now and then."""
 

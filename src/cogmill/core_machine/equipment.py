@@ -37,8 +37,8 @@ class Place:
         Bytes for the parent and its children together.
     host : str
         The reach that this worker offers besides ``any``.
-    only_job : str or None
-        Claim tasks of this job only.
+    only_jobs : tuple of str or None
+        Claim tasks of these jobs only.
     on_demand : bool
         True: work only when `Worker.do_one` is called.
     """
@@ -46,5 +46,5 @@ class Place:
     slots: int
     memory: int
     host: str
-    only_job: str | None = None
+    only_jobs: tuple[str, ...] | None = None
     on_demand: bool = False

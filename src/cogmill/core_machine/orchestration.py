@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -25,7 +25,7 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.wakeups import WakeupPublisher
 from cogmill.core_machine.worker import Worker
-from cogmill.errors import Refused, TransientError
+from cogmill.errors import CogmillError, DatabaseUnavailable, Refused, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,28 @@ class _Request:
     priority: int
     anew: bool
     adopt_before: int | None
+
+
+class _Preflights:
+    """The child that preflights share: spawned when it is needed first, and again after a death."""
+
+    def __init__(self, spawn: Callable[[], ChildProcess]) -> None:
+        self._spawn = spawn
+        self._child: ChildProcess | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._child is not None:
+            self._child.close()
+
+    def child(self) -> ChildProcess:
+        if self._child is not None and not self._child.alive:
+            self._child.close()
+            self._child = None
+        self._child = self._child or self._spawn()
+        return self._child
 
 
 class JobProcessor:
@@ -85,15 +107,43 @@ class JobProcessor:
             Preflight refused the input, another live job owns the destination, or a priority that
             the database has no room for.
         """
+        with _Preflights(self._spawn) as preflights:
+            return self._submit(self._request(type_id, inputs, priority, force), preflights)
+
+    def submit_all(
+        self, type_id: str, many: Iterable[BaseModel], *, priority: int = 0, force: bool = False
+    ) -> Iterator[Submitted | CogmillError]:
+        """Submit one job for each of the inputs, all looked at by one child.
+
+        Yields
+        ------
+        Submitted or CogmillError
+            For each inputs the answer, or why there is none; it does not stop the others.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            The database does not answer.
+        """
+        with _Preflights(self._spawn) as preflights:
+            for inputs in many:
+                try:
+                    request = self._request(type_id, inputs, priority, force)
+                    answer: Submitted | CogmillError = self._submit(request, preflights)
+                except DatabaseUnavailable:
+                    raise
+                except CogmillError as error:
+                    answer = error
+                yield answer
+
+    def _request(self, type_id: str, inputs: BaseModel, priority: int, force: bool) -> _Request:
         if abs(priority) > MOST_PRIORITY:
             raise Refused(
                 f"priority {priority} is out of range",
                 f"use one from -{MOST_PRIORITY} to {MOST_PRIORITY}",
             )
         job_type = self._types.get(type_id)
-        return self._submit(
-            _Request(job_type, inputs, priority, anew=force, adopt_before=0 if force else None)
-        )
+        return _Request(job_type, inputs, priority, anew=force, adopt_before=0 if force else None)
 
     def retry(self, prefix: str, *, from_stage: str | None = None) -> Submitted:
         """Make the next generation of an ended job's lineage; what succeeded is taken over.
@@ -128,42 +178,36 @@ class JobProcessor:
             )
         inputs = job_type.inputs.model_validate(newest.inputs)
         before = None if from_stage is None else names.index(from_stage)
-        return self._submit(
-            _Request(job_type, inputs, newest.priority, anew=True, adopt_before=before)
-        )
+        request = _Request(job_type, inputs, newest.priority, anew=True, adopt_before=before)
+        with _Preflights(self._spawn) as preflights:
+            return self._submit(request, preflights)
 
-    def _submit(self, request: _Request) -> Submitted:
+    def _submit(self, request: _Request, preflights: _Preflights) -> Submitted:
         job_type = request.job_type
         lineage = job_type.lineage(request.inputs)
-        child: ChildProcess | None = None
-        try:
-            for _ in range(SUBMIT_LOOKS):
-                newest = self._state.generations.newest(lineage)
-                if newest is not None and not newest.status.terminal:
-                    if newest.engine in self._state.workers.engines():
-                        return Submitted(job=newest, created=False)
-                    child = child or self._spawn()
-                    if newest.engine == child.engines[job_type.id]:
-                        return Submitted(job=newest, created=False)
-                    self._supersede(newest)
-                    continue
-                child = child or self._spawn()
-                asked = frames.Preflight(
-                    job_type=job_type.id,
-                    inputs=request.inputs.model_dump(mode="json"),
-                    previous=None if newest is None else self._state.generations.previous(lineage),
-                )
-                found, intact = preflight(child, asked)
-                engine = child.engines[job_type.id]
-                if newest and intact and not request.anew and _same(newest, found, engine):
+        for _ in range(SUBMIT_LOOKS):
+            newest = self._state.generations.newest(lineage)
+            if newest is not None and not newest.status.terminal:
+                if newest.engine in self._state.workers.engines():
                     return Submitted(job=newest, created=False)
-                job = self._record(request, found, engine, newest)
-                if job is not None:
-                    wakeups.flush(self._state, self._publisher)
-                    return Submitted(job=job, created=True)
-        finally:
-            if child is not None:
-                child.close()
+                if newest.engine == preflights.child().engines[job_type.id]:
+                    return Submitted(job=newest, created=False)
+                self._supersede(newest)
+                continue
+            child = preflights.child()
+            asked = frames.Preflight(
+                job_type=job_type.id,
+                inputs=request.inputs.model_dump(mode="json"),
+                previous=None if newest is None else self._state.generations.previous(lineage),
+            )
+            found, intact = preflight(child, asked)
+            engine = child.engines[job_type.id]
+            if newest and intact and not request.anew and _same(newest, found, engine):
+                return Submitted(job=newest, created=False)
+            job = self._record(request, found, engine, newest)
+            if job is not None:
+                wakeups.flush(self._state, self._publisher)
+                return Submitted(job=job, created=True)
         raise TransientError("other submits of the same job keep overtaking this one", "try again")
 
     def _supersede(self, job: Job) -> None:

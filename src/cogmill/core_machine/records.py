@@ -130,7 +130,7 @@ class Offer(Value):
     job_types: tuple[str, ...]
     engines: tuple[str, ...]
     reaches: tuple[str, ...]
-    only_job: str | None = None
+    only_jobs: tuple[str, ...] | None = None
     on_demand: bool = False
     beat_seconds: float
     suspect_seconds: float

@@ -1,10 +1,10 @@
-"""Run one job to its end in this process: what `cogmill run` and `Job.wait` share."""
+"""Run jobs to their end in this process: what `cogmill run` and `Job.wait` share."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cogmill.core_machine.contracts import Job, Stage
@@ -20,7 +20,7 @@ UNANSWERED_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at a job found.
+    """What a look at the first job that has not ended found.
 
     Attributes
     ----------
@@ -30,16 +30,19 @@ class Look:
         Its stages with the counts of their tasks.
     done : int
         Units (pixels) that its running attempts report.
+    open : int
+        Of the jobs that are run, how many have not ended.
     """
 
     job: Job
     stages: tuple[Stage, ...]
     done: int
+    open: int = 1
 
 
 @dataclass(frozen=True)
 class Watch:
-    """How a running job is watched.
+    """How running jobs are watched.
 
     Attributes
     ----------
@@ -62,7 +65,19 @@ def needs_work(state: StateManager, job: Job) -> bool:
 
 
 def run_job(state: StateManager, worker: Worker, job_id: str, watch: Watch) -> Job:
-    """Work on a job until it has ended and what it left is removed, or until told to stop.
+    """Work on one job; see `run_jobs`.
+
+    Returns
+    -------
+    Job
+        The job as it was seen last.
+    """
+    run_jobs(state, worker, [job_id], watch)
+    return state.jobs.get(job_id)
+
+
+def run_jobs(state: StateManager, worker: Worker, job_ids: Sequence[str], watch: Watch) -> None:
+    """Work on jobs until all have ended and what they left is removed, or until told to stop.
 
     Several processes may do so for one job: they share its tasks.
 
@@ -70,11 +85,8 @@ def run_job(state: StateManager, worker: Worker, job_id: str, watch: Watch) -> J
     ----------
     worker : Worker
         Not started yet; it is stopped at the end, and its unfinished tasks are given back.
-
-    Returns
-    -------
-    Job
-        The job as it was seen last.
+    job_ids : sequence of str
+        Those that the worker works for.
 
     Raises
     ------
@@ -83,28 +95,23 @@ def run_job(state: StateManager, worker: Worker, job_id: str, watch: Watch) -> J
     """
     worker.start()
     try:
-        for look in _looks(state, job_id, watch):
+        for look in _looks(state, job_ids, watch):
             watch.on_look(look)
-            if look.job.status.terminal:
+            if not look.open:
                 # What the last beat reported is over, and clean-up waits for that.
                 worker.beat()
                 worker.wake()
-                _until_clean(state, job_id, watch)
+                _until_clean(state, job_ids, watch)
                 break
-        return state.jobs.get(job_id)
     finally:
         worker.stop()
 
 
-def _looks(state: StateManager, job_id: str, watch: Watch) -> Iterator[Look]:
+def _looks(state: StateManager, job_ids: Sequence[str], watch: Watch) -> Iterator[Look]:
     answered = time.monotonic()
     while not watch.stop.is_set():
         try:
-            look = Look(
-                job=state.jobs.get(job_id),
-                stages=tuple(state.jobs.stages(job_id)),
-                done=state.jobs.progress(job_id),
-            )
+            look = _look(state, job_ids)
             answered = time.monotonic()
         except DatabaseUnavailable:
             if time.monotonic() - answered > UNANSWERED_SECONDS:
@@ -114,8 +121,20 @@ def _looks(state: StateManager, job_id: str, watch: Watch) -> Iterator[Look]:
         watch.stop.wait(watch.seconds)
 
 
-def _until_clean(state: StateManager, job_id: str, watch: Watch) -> None:
+def _look(state: StateManager, job_ids: Sequence[str]) -> Look:
+    still_open = state.jobs.open(job_ids)
+    shown = still_open[0] if still_open else job_ids[-1]
+    return Look(
+        job=state.jobs.get(shown),
+        stages=tuple(state.jobs.stages(shown)),
+        done=state.jobs.progress(shown),
+        open=len(still_open),
+    )
+
+
+def _until_clean(state: StateManager, job_ids: Sequence[str], watch: Watch) -> None:
     until = time.monotonic() + CLEANING_SECONDS
-    while time.monotonic() < until and state.cleanups.owed(job_id):
-        if watch.stop.wait(min(watch.seconds, 0.1)):
+    owing = list(job_ids)
+    while owing := [job_id for job_id in owing if state.cleanups.owed(job_id)]:
+        if time.monotonic() > until or watch.stop.wait(min(watch.seconds, 0.1)):
             return

@@ -254,7 +254,7 @@ class Worker:
                 job_types=tuple(self._with.types.ids()),
                 engines=self._engines,
                 reaches=("any", self._place.host),
-                only_job=self._place.only_job,
+                only_jobs=self._place.only_jobs,
                 on_demand=self._place.on_demand,
                 beat_seconds=self._pace.beat,
                 suspect_seconds=self._pace.suspect,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import Connection
@@ -93,6 +94,11 @@ class Jobs:
         """Return the newest jobs."""
         with self._database.transaction() as conn:
             return [job_from(row) for row in fetch(conn, "find_jobs", prefix="", limit=limit)]
+
+    def open(self, job_ids: Sequence[str]) -> list[str]:
+        """Return those of the jobs that have not ended, in the order given."""
+        with self._database.transaction() as conn:
+            return [row["id"] for row in fetch(conn, "open_jobs", ids=list(job_ids))]
 
     def failed(self, cause: str) -> list[str]:
         """Return the failed jobs of a cause that nobody has retried, the oldest first."""

@@ -59,9 +59,11 @@ class Workers:
 
     def register(self, incarnation: UUID, offer: Offer) -> None:
         """Insert the row of a new incarnation."""
-        values: dict[str, Any] = offer.model_dump()
-        for name in ("job_types", "engines", "reaches"):
-            values[name] = list(values[name])
+        # A list is an array to the database, a tuple is a record.
+        values: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in offer.model_dump().items()
+        }
         self._database.run(
             lambda conn: execute(conn, "register_worker", incarnation=incarnation, **values),
             name="register",

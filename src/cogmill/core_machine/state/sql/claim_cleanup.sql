@@ -1,7 +1,8 @@
 -- Due, and no attempt of the job can still write: a live worker that lists one, or that has not
 -- beaten since the job was cut off, may still have a child at work. (After a success no task ran.)
 -- Nor does a live job own the destination: it may be publishing, or it will know what lies there by
--- what this job has recorded. A worker of one job alone pays the debts of its destination too.
+-- what this job has recorded. A worker of some jobs alone pays the debts of their
+-- destinations too.
 WITH me AS (
     SELECT * FROM cogmill.worker
     WHERE incarnation = %(incarnation)s AND status = 'live'
@@ -20,9 +21,9 @@ WITH me AS (
         AND cleanup.reach = ANY (me.reaches)
         AND cleanup.job_type || ':' || cleanup.job_version = ANY (me.job_types)
     JOIN cogmill.job ON job.id = cleanup.job_id
-    WHERE (me.only_job IS NULL
-           OR me.only_job = job.id
-           OR job.owns = (SELECT owns FROM cogmill.job WHERE id = me.only_job))
+    WHERE (me.only_jobs IS NULL
+           OR job.id = ANY (me.only_jobs)
+           OR job.owns IN (SELECT owns FROM cogmill.job WHERE id = ANY (me.only_jobs)))
       AND NOT EXISTS (
         SELECT FROM cogmill.job AS owner
         WHERE owner.owns = job.owns AND owner.status IN ('accepted', 'running')

@@ -12,7 +12,7 @@ WITH me AS (
         AND task.engine = ANY (me.engines)
         AND task.reach = ANY (me.reaches)
         AND task.job_type || ':' || task.job_version = ANY (me.job_types)
-        AND (me.only_job IS NULL OR task.job_id = me.only_job)
+        AND (me.only_jobs IS NULL OR task.job_id = ANY (me.only_jobs))
         AND (%(job_id)s::text IS NULL OR task.job_id = %(job_id)s)
         AND (me.seconds IS NULL OR task.seconds <= me.seconds)
         AND task.memory <= me.memory

@@ -10,7 +10,7 @@ JOIN LATERAL (
       AND task.engine = ANY (worker.engines)
       AND task.reach = ANY (worker.reaches)
       AND task.job_type || ':' || task.job_version = ANY (worker.job_types)
-      AND (worker.only_job IS NULL OR worker.only_job = task.job_id)
+      AND (worker.only_jobs IS NULL OR task.job_id = ANY (worker.only_jobs))
       AND (worker.seconds IS NULL OR task.seconds <= worker.seconds)
 ) AS fleet ON true
 WHERE task.status = 'ready'

@@ -8,7 +8,7 @@ WITH unattended AS MATERIALIZED (
     WHERE NOT EXISTS (SELECT FROM cogmill.worker
                       WHERE worker.status = 'live'
                         AND NOT worker.on_demand
-                        AND worker.only_job IS NULL
+                        AND worker.only_jobs IS NULL
                         AND wants.engine = ANY (worker.engines)
                         AND wants.reach = ANY (worker.reaches)
                         AND wants.type || ':' || wants.version = ANY (worker.job_types))
@@ -31,7 +31,7 @@ WHERE wakeup.sent >= wakeup.generation
               WHERE task.job_id = job.id AND task.status = 'ready'
                 AND task.due_at <= cogmill.now())
   AND NOT EXISTS (SELECT FROM cogmill.worker
-                  WHERE worker.status = 'live' AND worker.only_job = job.id
+                  WHERE worker.status = 'live' AND job.id = ANY (worker.only_jobs)
                     AND NOT worker.on_demand)
 UNION ALL
 SELECT DISTINCT task.job_id, 'a task is due again since the last wake-up'

@@ -75,7 +75,7 @@ LEFT JOIN LATERAL (
     FROM (SELECT job.type || ':' || job.version = ANY (worker.job_types) AS type,
                  job.engine = ANY (worker.engines) AS engine,
                  job.reach = ANY (worker.reaches) AS reach,
-                 worker.only_job IS NULL OR worker.only_job = job.id AS mine,
+                 worker.only_jobs IS NULL OR job.id = ANY (worker.only_jobs) AS mine,
                  worker.memory
           FROM cogmill.worker
           WHERE worker.status = 'live') AS worker
