@@ -88,6 +88,7 @@ def call(arguments: Sequence[str]) -> int:
         return _told(out, error)
     except (click.Abort, KeyboardInterrupt):
         out.say("interrupted; the same command resumes what was submitted")
+        out.result({"status": "interrupted", "failure": None})
         return INTERRUPTED
     except BrokenPipeError:
         abandon(sys.stdout)

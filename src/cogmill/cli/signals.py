@@ -66,7 +66,13 @@ def _handling(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]
         # Only the main thread may handle signals; whoever calls from another keeps its own.
         yield
         return
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    # `nohup` ignores the hang-up for us, so that a closed terminal ends nothing: it stays ignored.
+    wanted = [
+        number
+        for number in _SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield
     finally:
