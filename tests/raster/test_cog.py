@@ -21,7 +21,6 @@ from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
 from cogmill.errors import PermanentError, Refused
-from cogmill.raster.codecs import Samples, profile
 from cogmill.raster.cog import EncodedLevel, header
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import EncodedFile, Rows, encode_memory, encode_tile
@@ -29,6 +28,7 @@ from cogmill.raster.encoded import EncodedBlocks, EncodedTile
 from cogmill.raster.grid import Grid, Window
 from cogmill.raster.one_cog import Mosaic, Part, UpperLevels, one_cog
 from cogmill.raster.overviews import Method, overview_count
+from cogmill.raster.profiles import Samples, profile
 from cogmill.raster.verify import verify
 
 Array = npt.NDArray[Any]
@@ -77,7 +77,8 @@ def image_of(case: Case, width: int, height: int) -> CogImage:
         case.profile,
         Samples(
             dtype=case.dtype,
-            per_block=1 if case.interleave == "band" else case.bands,
+            bands=case.bands,
+            together=case.interleave == "pixel",
             classes=case.validity == "palette",
         ),
         BLOCK,
@@ -175,7 +176,7 @@ def test_gdal_and_tifffile_read_every_level_of_an_encoded_tile(
     assert_gdal_reads(encoded.data, image, levels)
     assert_tifffile_reads(encoded.data, image, levels)
     assert_valid_cog(tmp_path / "a.tif", encoded.data)
-    verify(encoded.data, image, 3, encoded.tile.checksums)
+    verify(encoded.data, image, 3, encoded.tile)
     assert len(encoded.data) == encoded.tile.size
     with rasterio.open(tmp_path / "a.tif") as dataset:
         tags = dataset.tags()
@@ -201,7 +202,7 @@ def test_the_smallest_tiles_carry_three_overviews_too(case: Case, size: tuple[in
     assert len(encoded.tile.blocks.sizes) == 4
     levels = levels_of(image, rows, case.method, 3)
     assert_tifffile_reads(encoded.data, image, levels)
-    verify(encoded.data, image, 3, encoded.tile.checksums)
+    verify(encoded.data, image, 3, encoded.tile)
 
 
 def test_how_the_rows_arrive_does_not_change_a_byte() -> None:
@@ -238,7 +239,7 @@ def test_what_gdal_says_of_an_image_is_written_as_gdal_writes_it() -> None:
         }
     )
     encoded = encode_tile(image, pushed(scene(image)), "average")
-    verify(encoded.data, image, 3, encoded.tile.checksums)
+    verify(encoded.data, image, 3, encoded.tile)
     with MemoryFile(encoded.data) as memory, memory.open() as dataset:
         assert dataset.nodata == -5
         assert dataset.scales == image.scales
@@ -427,7 +428,7 @@ def test_tiles_of_another_grid_are_refused() -> None:
         Mosaic(other, [replace(part, window=wider)], 3, lambda *_: b"")
     upper = upper_levels(image_of(CASES[0], 600, 37), "average")
     with pytest.raises(ValueError, match="lead to levels"):
-        UpperLevels(image, "average", range(4, 5), given=1)
+        UpperLevels(image, "average", range(4, 5), given=5)
     with pytest.raises(ValueError, match="not handed over"):
         upper.blocks()
 

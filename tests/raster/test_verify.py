@@ -11,10 +11,10 @@ import pytest
 import tifffile
 
 from cogmill.errors import VerificationFailed
-from cogmill.raster.codecs import Samples, profile
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import EncodedFile, encode_tile
 from cogmill.raster.grid import Grid
+from cogmill.raster.profiles import Samples, profile
 from cogmill.raster.verify import verify, verify_header
 
 TRANSFORM = (300000.0, 10.3, 0.0, 5000000.0, 0.0, -10.3)
@@ -24,7 +24,7 @@ def image_of(compression: str = "deflate", **change: Any) -> CogImage:
     parts: dict[str, Any] = {
         "grid": Grid(crs="EPSG:32630", transform=TRANSFORM, width=150, height=100),
         "bands": 2,
-        "codec": profile(compression, Samples(dtype="uint16", per_block=2), 64),
+        "codec": profile(compression, Samples(dtype="uint16", bands=2), 64),
         "has_mask": True,
     }
     return CogImage(**(parts | change))
@@ -40,9 +40,9 @@ def encoded(image: CogImage) -> EncodedFile:
 def test_what_was_encoded_passes_as_bytes_and_as_a_path(tmp_path: Path) -> None:
     image = image_of()
     file = encoded(image)
-    verify(file.data, image, 3, file.tile.checksums)
+    verify(file.data, image, 3, file.tile)
     (tmp_path / "a.tif").write_bytes(file.data)
-    verify(str(tmp_path / "a.tif"), image, 3, file.tile.checksums)
+    verify(str(tmp_path / "a.tif"), image, 3, file.tile)
 
 
 @pytest.mark.parametrize("compression", ["deflate", "lzw", "zstd", "raw"])
@@ -61,7 +61,7 @@ def test_a_flipped_bit_in_any_block_is_found(compression: str) -> None:
         damaged = bytearray(file.data)
         damaged[place] ^= 16
         with pytest.raises(VerificationFailed):
-            verify(bytes(damaged), image, 3, file.tile.checksums)
+            verify(bytes(damaged), image, 3, file.tile)
 
 
 def test_deflate_finds_a_flipped_bit_without_checksums_too() -> None:
@@ -81,7 +81,7 @@ def test_pixels_of_another_image_are_found() -> None:
     file = encoded(image)
     sums = (*file.tile.checksums[:2], 0, file.tile.checksums[3])
     with pytest.raises(VerificationFailed, match="the pixels of level 2 are not those"):
-        verify(file.data, image, 3, sums)
+        verify(file.data, image, 3, file.tile.model_copy(update={"checksums": sums}))
 
 
 GRID = image_of().grid
@@ -99,15 +99,15 @@ GRID = image_of().grid
         ({"has_mask": False}, "whether there is a mask is True, not False"),
         ({"has_mask": False, "nodata": (0.0, 0.0)}, "the nodata value is None, not 0.0"),
         (
-            {"codec": profile("deflate", Samples(dtype="uint16", per_block=2), 128)},
+            {"codec": profile("deflate", Samples(dtype="uint16", bands=2), 128)},
             "the block size is",
         ),
         (
-            {"codec": profile("deflate", Samples(dtype="int16", per_block=2), 64)},
+            {"codec": profile("deflate", Samples(dtype="int16", bands=2), 64)},
             "the sample type is",
         ),
         (
-            {"bands": 3, "codec": profile("deflate", Samples(dtype="uint16", per_block=3), 64)},
+            {"bands": 3, "codec": profile("deflate", Samples(dtype="uint16", bands=3), 64)},
             "the number of bands is 2, not 3",
         ),
     ],
@@ -168,11 +168,11 @@ def test_nodata_of_any_kind_comes_back(nodata: float) -> None:
         codec=profile("zstd", Samples(dtype="float32"), 64),
     )
     file = encoded(image)
-    verify(file.data, image, 3, file.tile.checksums)
+    verify(file.data, image, 3, file.tile)
 
 
 def test_an_image_without_a_place_on_earth_passes() -> None:
     grid = Grid(crs="", transform=(0, 1, 0, 0, 0, 1), width=70, height=3)
     image = image_of(grid=grid)
     file = encoded(image)
-    verify(file.data, image, 3, file.tile.checksums)
+    verify(file.data, image, 3, file.tile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from pydantic import JsonValue
@@ -67,7 +68,7 @@ def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: To
         maker = TileMaker(plan, work, reader, tools.progress)
         encoded = encode_tile(image, maker.rows([read]), plan.overview_resampling, overviews=0)
         counted = maker.counted()
-        verify(encoded.data, image, 0, encoded.tile.checksums)
+        verify(encoded.data, image, 0, encoded.tile)
     area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
     stem = f"{tile_key(params).replace(' ', '_')}.{job.attempt}"
     staged = tools.storage.stage(area.join(f"fragment_{stem}"), [encoded.data], area)
@@ -122,9 +123,17 @@ def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Too
             upper.blocks(),
             lambda offset, length: levels.read_ranges([(offset, length)])[0],
         )
-        staged = stage_tile(job, tile, _told(cog, tools), tools)
+        third = _third(job, image, cog.header.size)
+        behind = [] if third is None else third.chunks(_reduced(image, fragments, tools))
+        staged = stage_tile(job, tile, chain(_told(cog, tools), behind), tools)
     tools.storage.delete(reduced.final)
-    index = EncodedTile(blocks=cog.index(), size=cog.header.size, valid_pixels=valid, checksums=())
+    index = EncodedTile(
+        blocks=cog.index(),
+        size=cog.header.size,
+        valid_pixels=valid,
+        checksums=(),
+        third=None if third is None else third.blocks(),
+    )
     return TileResult(
         row=params.row,
         col=params.col,
@@ -133,6 +142,16 @@ def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Too
         counted=Counted(),
         assembled=True,
     )
+
+
+def _third(job: JobView, image: CogImage, position: int) -> UpperLevels | None:
+    """Return what encodes the exact third overview behind a tile of one COG, if it needs one."""
+    if not image.codec.lossy or raster_places.destination(job).is_collection:
+        return None
+    exact = image.model_copy(update={"codec": image.codec.exact})
+    method = plan_of(job).overview_resampling
+    last = ASSEMBLED_LEVELS.stop - 1
+    return UpperLevels(exact, method, range(last, last + 1), ASSEMBLED_LEVELS.start, position)
 
 
 def _told(cog: OneCog, tools: Tools) -> Iterator[bytes]:

@@ -33,6 +33,7 @@ from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_tile
 from cogmill.raster.encoded import EncodedTile
 from cogmill.raster.fetching import ReadCounts
 from cogmill.raster.grid import OutputTile, Window
+from cogmill.raster.masking import masked
 from cogmill.raster.one_cog import Mosaic, Part, UpperLevels
 from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader
@@ -114,13 +115,18 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
     reads = tile_reads(plan, tile)
     with gdal.environment(tools.gdal_cache), pixels(job, prepared, shared, tools) as reader:
         maker = TileMaker(plan, tile.window, reader, tools.progress)
-        encoded = encode_tile(image, maker.rows(reads), plan.overview_resampling)
+        encoded = encode_tile(
+            image,
+            maker.rows(reads),
+            plan.overview_resampling,
+            keeps_third=not raster_places.destination(job).is_collection,
+        )
         counted = maker.counted()
         if encoded.tile.valid_pixels == 0:
             return TileResult(
                 row=params.row, col=params.col, staged=None, index=None, counted=counted
             )
-        verify(encoded.data, image, TILE_OVERVIEWS, encoded.tile.checksums)
+        verify(encoded.data, image, TILE_OVERVIEWS, encoded.tile)
     data = encoded.data
     chunks = (data[first : first + _CHUNK] for first in range(0, len(data), _CHUNK))
     staged = stage_tile(job, tile, chunks, tools)
@@ -157,13 +163,10 @@ def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[Mosaic
     """Open the encoded output tiles of a job as one; each is opened when it is first read."""
     tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
     written = [tile for tile in tiles if tile.staged is not None]
-    parts = [
-        Part(
-            window=plan.tile(tile.row, tile.col).window,
-            blocks=EncodedTile.model_validate(tile.index).blocks,
-        )
-        for tile in written
-    ]
+    parts = []
+    for tile in written:
+        told = EncodedTile.model_validate(tile.index)
+        parts.append(Part(plan.tile(tile.row, tile.col).window, told.blocks, told.third))
     with opened_parts([tile.staged for tile in written], tools) as read:
         yield Mosaic(image=plan.image, parts=parts, overviews=TILE_OVERVIEWS, read=read)
 
@@ -296,7 +299,7 @@ class TileMaker:
         return self._read(wider.intersect(whole) or whole)
 
     def _read(self, source: Window) -> Held:
-        return self._reader.read(source, self._plan.held_bands)
+        return masked(self._reader.read(source, self._plan.held_bands), self._plan.validity)
 
 
 @contextmanager

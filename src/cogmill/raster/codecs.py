@@ -1,7 +1,8 @@
 """One block of pixels to bytes and back, as TIFF readers expect them.
 
 A codec is a value: it travels in a plan as JSON, and the same codec gives the same bytes in every
-process of one engine. Deflate is libdeflate's (zlib container), the only one used for writing.
+process of one engine. Deflate is libdeflate's (zlib container), the only one used for writing. What
+takes a block as an image (JPEG, WebP, LERC) is in `image_codecs`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cogmill.errors import Refused
+from cogmill.raster.creation import Compression
+from cogmill.raster.image_codecs import (
+    SCRATCH,
+    decode_jpeg,
+    decode_lerc,
+    decode_webp,
+    encode_jpeg,
+    encode_lerc,
+    encode_webp,
+    jpeg_tables,
+    loses,
+)
 
-Compression = Literal["raw", "deflate", "lzw", "zstd"]
 Predictor = Literal[1, 2, 3]
 Array = npt.NDArray[Any]
 
@@ -25,7 +36,14 @@ Array = npt.NDArray[Any]
 DECODE_ERRORS: Final = (ValueError, RuntimeError, IndexError, TypeError)
 
 _TIFF_TAG: Final[Mapping[str, int]] = MappingProxyType(
-    {"raw": 1, "lzw": 5, "deflate": 8, "zstd": 50000}
+    {
+        "raw": 1, "lzw": 5, "jpeg": 7, "deflate": 8, "zstd": 50000, "webp": 50001,
+        "lerc": 34887, "lerc_deflate": 34887, "lerc_zstd": 34887,
+    }
+)  # fmt: skip
+#: What packs the bytes of LERC once more.
+_AROUND_LERC: Final[Mapping[str, str]] = MappingProxyType(
+    {"lerc": "raw", "lerc_deflate": "deflate", "lerc_zstd": "zstd"}
 )
 _MASK_LEVEL: Final = 6
 
@@ -36,7 +54,7 @@ class _Packer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     encode: Callable[[bytes, int | None], bytes]
-    decode: Callable[[bytes, int], bytes]
+    decode: Callable[[bytes, int | None], bytes]
     levels: tuple[int, int] | None = None
 
 
@@ -44,7 +62,7 @@ def _deflate(data: bytes, level: int | None) -> bytes:
     return bytes(imagecodecs.deflate_encode(data, level=level))
 
 
-def _inflate(data: bytes, size: int) -> bytes:
+def _inflate(data: bytes, size: int | None) -> bytes:
     return bytes(imagecodecs.deflate_decode(data, out=size))
 
 
@@ -74,9 +92,13 @@ class BlockCodec(BaseModel):
     Attributes
     ----------
     compression : str
-        ``raw``, ``deflate``, ``lzw`` or ``zstd``.
+        One of `PROFILES`.
     level : int or None
         The effort, where the compression has one.
+    quality : int or None
+        Of JPEG and WebP, 1 to 100; 100 is lossless for WebP.
+    max_z_error : float or None
+        Of LERC, how far a decoded value may be off (floats: and half a unit in the last place).
     predictor : int
         The TIFF predictor: 1 none, 2 horizontal differencing, 3 floating point.
     dtype : str
@@ -91,6 +113,8 @@ class BlockCodec(BaseModel):
 
     compression: Compression
     level: int | None = None
+    quality: int | None = None
+    max_z_error: float | None = None
     predictor: Predictor = 1
     dtype: str
     samples: int = Field(default=1, ge=1)
@@ -111,6 +135,35 @@ class BlockCodec(BaseModel):
     def nbytes(self) -> int:
         """Return the size of one decoded block in bytes."""
         return self.block * self.block * self.samples * self._stored.itemsize
+
+    @property
+    def scratch(self) -> int:
+        """Return what encoding one block holds, in bytes, beside the block and its copies."""
+        return self.block * self.block * SCRATCH.get(self.compression, 0)
+
+    @property
+    def lossy(self) -> bool:
+        """Return whether pixels come back changed, so that no value can mark invalid ones."""
+        return loses(self.compression, self.dtype, self.quality, self.max_z_error)
+
+    @property
+    def keeps_bits(self) -> bool:
+        """Return whether what is decoded is what was encoded, bit by bit; LERC has but one NaN."""
+        return not self.lossy and (self.max_z_error is None or np.dtype(self.dtype).kind != "f")
+
+    @property
+    def exact(self) -> BlockCodec:
+        """Return the codec of the same blocks where they must come back the same, for a while."""
+        return BlockCodec(
+            compression="zstd", level=1, dtype=self.dtype, samples=self.samples, block=self.block
+        )
+
+    @property
+    def jpeg_tables(self) -> bytes | None:
+        """Return the tables that all blocks share, as TIFF's tag 347; None but for JPEG."""
+        if self.compression != "jpeg" or self.quality is None:
+            return None
+        return jpeg_tables(self.quality, self.samples)
 
     @property
     def _stored(self) -> np.dtype[Any]:
@@ -140,6 +193,13 @@ class BlockCodec(BaseModel):
         if block.size != self.block * self.block * self.samples or block.shape[:2] != shape[:2]:
             raise ValueError(f"a block of shape {block.shape} where {shape} is due")
         data = np.ascontiguousarray(block.reshape(shape), dtype=self._stored)
+        if self.compression == "jpeg" and self.quality is not None:
+            return encode_jpeg(data, self.quality)
+        if self.compression == "webp" and self.quality is not None:
+            return encode_webp(data, self.quality)
+        if self.max_z_error is not None:
+            around = _PACKERS[_AROUND_LERC[self.compression]]
+            return around.encode(encode_lerc(data, self.max_z_error), self.level)
         if self.predictor == 2:
             data = imagecodecs.delta_encode(data, axis=1)
         elif self.predictor == 3:
@@ -166,6 +226,8 @@ class BlockCodec(BaseModel):
         """
         shape = (self.block, self.block, self.samples)
         try:
+            if self.quality is not None or self.max_z_error is not None:
+                return self._decode_image(data).reshape(shape)
             unpacked = _PACKERS[self.compression].decode(data, self.nbytes)
         except DECODE_ERRORS as error:
             raise ValueError(f"not {self.compression}: {error}") from error
@@ -176,6 +238,14 @@ class BlockCodec(BaseModel):
             pixels = imagecodecs.delta_decode(pixels, axis=1)
         elif self.predictor == 3:
             pixels = imagecodecs.floatpred_decode(pixels, axis=1)
+        return pixels.astype(self.dtype, copy=False)
+
+    def _decode_image(self, data: bytes) -> Array:
+        if self.compression == "jpeg" and self.quality is not None:
+            return decode_jpeg(data, self.quality, self.samples)
+        if self.compression == "webp":
+            return decode_webp(data, self.samples)
+        pixels = decode_lerc(_PACKERS[_AROUND_LERC[self.compression]].decode(data, None))
         return pixels.astype(self.dtype, copy=False)
 
 
@@ -224,124 +294,3 @@ def decode_mask(data: bytes, block: int) -> npt.NDArray[np.bool_]:
         raise ValueError(f"{len(unpacked)} bytes decoded where {block * stride} are due")
     bits = np.frombuffer(unpacked, np.uint8).reshape(block, stride)
     return np.unpackbits(bits, axis=1, count=block).astype(bool)
-
-
-class Profile(BaseModel):
-    """What a profile's name stands for, before anything is known of the pixels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    compression: Compression
-    level: int | None = None
-    predicts: bool = True
-
-
-#: The profiles that ``--profile`` may name; the levels are GDAL's own defaults.
-PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
-    {
-        "deflate": Profile(compression="deflate", level=6),
-        "lzw": Profile(compression="lzw"),
-        "zstd": Profile(compression="zstd", level=9),
-        "raw": Profile(compression="raw", predicts=False),
-    }
-)
-
-
-class CodecOptions(BaseModel):
-    """What a user may change of a profile: ``--co LEVEL=9``, ``--co PREDICTOR=1``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    level: int | None = None
-    predictor: Predictor | None = None
-
-
-class Samples(BaseModel):
-    """What a codec must know of the pixels that it is for.
-
-    Attributes
-    ----------
-    dtype : str
-        NumPy name of one sample.
-    per_block : int
-        Samples of one pixel in one block.
-    classes : bool
-        True for palettes, one bit and category names, where differences mean nothing.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dtype: str
-    per_block: int = 1
-    classes: bool = False
-
-
-def profile(
-    name: str, samples: Samples, block: int = 512, options: CodecOptions | None = None
-) -> BlockCodec:
-    """Return the codec that a profile stands for, for these pixels.
-
-    Parameters
-    ----------
-    name : str
-        A key of `PROFILES`.
-    samples : Samples
-        The pixels.
-    block : int
-        Width and height of a block in pixels, a multiple of 16.
-    options : CodecOptions, optional
-        What the user wants otherwise.
-
-    Returns
-    -------
-    BlockCodec
-        With predictor 2 for integers, 3 for floats, none for classes and complex numbers.
-
-    Raises
-    ------
-    Refused
-        For an unknown profile, block size, level or predictor, naming those that are known.
-    """
-    chosen = options or CodecOptions()
-    found = PROFILES.get(name)
-    if found is None:
-        raise Refused(
-            f"there is no profile {name!r}", f"choose one of {', '.join(sorted(PROFILES))}"
-        )
-    if block < 16 or block % 16:
-        raise Refused(f"a block size of {block} pixels", "choose a multiple of 16, as 256 or 512")
-    return BlockCodec(
-        compression=found.compression,
-        level=_level(name, found, chosen.level),
-        predictor=_predictor(name, found, samples, chosen.predictor),
-        dtype=samples.dtype,
-        samples=samples.per_block,
-        block=block,
-    )
-
-
-def _level(name: str, found: Profile, asked: int | None) -> int | None:
-    if asked is None:
-        return found.level
-    levels = _PACKERS[found.compression].levels
-    if levels is None:
-        raise Refused(f"profile {name} has no level", "leave LEVEL out")
-    low, high = levels
-    if not low <= asked <= high:
-        raise Refused(f"profile {name} has no level {asked}", f"choose {low} to {high}")
-    return asked
-
-
-def _predictor(name: str, found: Profile, samples: Samples, asked: Predictor | None) -> Predictor:
-    kind = np.dtype(samples.dtype).kind
-    natural: Predictor = 2 if kind in "iu" else 3 if kind == "f" else 1
-    if asked is None:
-        return natural if found.predicts and not samples.classes else 1
-    if asked == 1:
-        return 1
-    if not found.predicts:
-        raise Refused(f"profile {name} has no predictor", "leave PREDICTOR out")
-    if asked != natural:
-        remedy = f"choose {natural}" if natural == 1 else f"choose 1 or {natural}"
-        raise Refused(f"predictor {asked} does not fit {samples.dtype} pixels", remedy)
-    return asked

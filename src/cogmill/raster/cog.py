@@ -14,7 +14,7 @@ one range of the file. Records do not know where they are, so they can be copied
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -176,6 +176,16 @@ def header(image: CogImage, levels: Sequence[EncodedLevel]) -> CogHeader:
 def frame(block: bytes) -> bytes:
     """Return a block as a record: its size before it, its last four bytes behind it."""
     return b"".join((len(block).to_bytes(_LEADER, "little"), block, block[-4:].rjust(4, b"\0")))
+
+
+def unframe(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of records that follow each other, none cut in two; `frame` framed them."""
+    for chunk in chunks:
+        position = 0
+        while position < len(chunk):
+            size = int.from_bytes(chunk[position : position + 4], "little")
+            yield chunk[position + 4 : position + 4 + size]
+            position += size + 8
 
 
 def _check(image: CogImage, levels: Sequence[EncodedLevel]) -> None:

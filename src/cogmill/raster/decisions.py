@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 import numpy as np
 
 from cogmill.errors import Refused
-from cogmill.raster.codecs import BlockCodec, CodecOptions, Predictor, Samples, profile
+from cogmill.raster.codecs import BlockCodec, Predictor
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.overviews import Method
+from cogmill.raster.profiles import CodecOptions, Samples, drops_alpha, profile
 from cogmill.raster.rasterplan import Validity
 from cogmill.raster.structure import EXACT_IN_FLOATS, Structure
 
-_PREDICTORS: Final[dict[str, Predictor]] = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
-#: Bands up to which pixels are interleaved; beyond, reading one band would fetch too many.
-_INTERLEAVED_BANDS: Final = 4
+_PREDICTORS: Final[dict[str, Predictor | Literal["natural"]]] = {
+    "YES": "natural", "NO": 1, "STANDARD": 2, "FLOATING_POINT": 3
+}  # fmt: skip
+#: The colours of a JPEG of three bands, whatever they were: it keeps them as YCbCr.
+_RGB: Final = ("red", "green", "blue")
+
+
+Colors = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -68,27 +75,42 @@ def overview_resampling(structure: Structure, options: PlanOptions) -> Method:
     return "nearest" if holds_classes(structure) or is_complex(structure) else "average"
 
 
-def interleave(structure: Structure, options: PlanOptions) -> Literal["pixel", "band"]:
-    """Return whether a block of the output holds all bands or one."""
-    named = options.creation_options.get("INTERLEAVE")
-    if structure.bands == 1:
-        return "pixel"
-    if named is not None:
-        return "pixel" if named == "PIXEL" else "band"
-    return "pixel" if structure.bands <= _INTERLEAVED_BANDS else "band"
-
-
 def codec(structure: Structure, options: PlanOptions) -> BlockCodec:
-    """Return how the blocks of the output are encoded."""
-    together = interleave(structure, options) == "pixel"
-    named = options.creation_options.get("PREDICTOR")
+    """Return how the blocks of the output are encoded.
+
+    Raises
+    ------
+    Refused
+        The profile cannot hold these pixels.
+    """
+    named = options.creation_options
+    together = named.get("INTERLEAVE")
     samples = Samples(
         dtype=structure.dtype,
-        per_block=structure.bands if together else 1,
-        classes=holds_classes(structure) and named != "YES",
+        bands=structure.bands,
+        alpha_band=structure.alpha_band,
+        classes=holds_classes(structure),
+        together=None if together is None else together == "PIXEL",
     )
-    asked = CodecOptions(level=options.level, predictor=_PREDICTORS.get(named or ""))
+    asked = CodecOptions(
+        level=options.level,
+        quality=options.quality,
+        max_z_error=options.max_z_error,
+        predictor=_PREDICTORS.get(named.get("PREDICTOR", "")),
+    )
     return profile(options.compression, samples, options.block, asked)
+
+
+def colors(structure: Structure, found: BlockCodec, bands: Sequence[int], notes: Notes) -> Colors:
+    """Return the colour interpretation of the output's bands, numbered from 1.
+
+    Three bands in a JPEG are red, green and blue to every reader.
+    """
+    names = tuple(structure.color_interpretation[band - 1] for band in bands)
+    if found.compression == "jpeg" and len(bands) == 3 and names != _RGB:
+        notes.warn(f"JPEG calls its three bands red, green and blue; they were {', '.join(names)}")
+        return _RGB
+    return names
 
 
 def representable(value: float, dtype: str) -> bool:
@@ -107,6 +129,46 @@ def representable(value: float, dtype: str) -> bool:
     with np.errstate(over="ignore"):
         rounded = np.float64(np.zeros((), kind).real.dtype.type(value))
     return bool(np.isfinite(rounded))
+
+
+def lossy_validity(
+    structure: Structure, validity: Validity, found: BlockCodec, notes: Notes
+) -> Validity:
+    """Return how the output of a codec says which pixels mean nothing: never by a changed value.
+
+    Where a codec is lossy, nodata becomes a mask, valid where any band is; so does an alpha band,
+    valid where it is not 0, unless the codec keeps it as it is. NaN stays NaN.
+
+    Parameters
+    ----------
+    structure : Structure
+        The source.
+    validity : Validity
+        What `decide_validity` found.
+    found : BlockCodec
+        The codec.
+    notes : Notes
+        Gets a warning of what is lost.
+    """
+    if not found.lossy:
+        return validity
+    name = found.compression
+    dropped = structure.alpha_band if drops_alpha(found) else None
+    validity = validity.model_copy(update={"dropped_band": dropped})
+    if validity.kind == "alpha" and dropped is not None:
+        notes.warn(
+            f"{name} is lossy: the alpha band becomes a mask, valid where it is not 0, "
+            "and half transparent pixels become opaque"
+        )
+        return validity.model_copy(update={"target_mask": True})
+    if dropped is not None:
+        notes.warn(f"{name} is lossy, and the alpha band, which is not used, is left out")
+    sentinels = [value for value in validity.source_nodata or () if value is not None]
+    only_nan = dropped is None and all(map(math.isnan, sentinels))
+    if validity.kind == "nodata" and not only_nan:
+        notes.warn(f"{name} is lossy: nodata becomes a mask, valid where any band is")
+        return validity.model_copy(update={"target_mask": True, "target_nodata": None})
+    return validity
 
 
 def decide_validity(

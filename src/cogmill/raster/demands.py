@@ -42,11 +42,14 @@ from cogmill.raster.warpspec import WarpSpec
 #: in another.
 _ENCODED_ROWS: Final = 2.125
 #: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).
+#: Where an output has none, the source tells nothing of it.
 _RATIO_MARGINS: Final = {"deflate": 1.15, "zstd": 1.15, "lzw": 1.5}
 #: What pixels pack to at most, by output; LZW makes noise larger. `encode_memory` adds an eighth
 #: for a growing buffer, of which only what is filled is resident, so these are that much smaller.
-_WORST_RATIOS: Final = {"raw": 0.9, "deflate": 0.9, "zstd": 0.9, "lzw": 1.25}
-_LOSSY: Final = frozenset({"jpeg", "webp"})
+#: A gray JPEG of noise at quality 100 grows by 5 %.
+_WORST_RATIOS: Final = {"lzw": 1.25, "jpeg": 0.95}
+_WORST_RATIO: Final = 0.9
+_LOSSY: Final = frozenset({"jpeg", "webp", "lerc"})
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,9 @@ class Job:
 
     @cached_property
     def source_pixel_bytes(self) -> int:
-        """Decoded bytes of a source pixel, mask included."""
-        return source_pixel_bytes(self.structure)
+        """Decoded bytes of a source pixel, mask included, and what a mask of values is made of."""
+        made = 2 if self.image.codec.lossy and self.image.has_mask else 0
+        return source_pixel_bytes(self.structure) + made
 
     @property
     def pixel_bytes(self) -> int:
@@ -224,10 +228,11 @@ def _piece_work(job: Job) -> tuple[int, int]:
 def _packs_to(structure: Structure, compression: str) -> float:
     """Return encoded over decoded bytes of the output, at most."""
     ratio = packing_ratio(structure)
-    worst = _WORST_RATIOS[compression]
-    if ratio is None or compression == "raw" or structure.image.compression in _LOSSY:
+    worst = _WORST_RATIOS.get(compression, _WORST_RATIO)
+    margin = _RATIO_MARGINS.get(compression)
+    if ratio is None or margin is None or structure.image.compression in _LOSSY:
         return worst
-    return min(worst, ratio * _RATIO_MARGINS[compression])
+    return min(worst, ratio * margin)
 
 
 def intermediate_decoding(structure: Structure) -> int:

@@ -4,7 +4,8 @@ A module of its own beside `cog`: here pixels become blocks, there blocks find t
 
 Everything that encodes goes through `encode_row`, so a block is the same bytes wherever it is made:
 what a block holds outside the image is the image's fill, and nothing else about the cutting of the
-work enters it.
+work enters it. A lossy codec gets what disturbs it least instead: the image's last row and column
+once more, and under a mask the mean of the block.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cogmill.raster.codecs import encode_mask
 from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encoded import EncodedBlocks, EncodedTile, section_row_starts
+from cogmill.raster.image_codecs import settle
 from cogmill.raster.overviews import Array, Method, level_sizes
 
 #: Every output tile carries so many overviews; those above them belong to the one COG.
@@ -44,11 +46,11 @@ class EncodedFile:
     Attributes
     ----------
     data : bytes
-        The file.
+        The file; behind it may lie `EncodedTile.third`.
     tile : EncodedTile
         Where its blocks lie.
     reduced : (ndarray, ndarray or None) or None
-        Pixels and mask of the level above those that the file has, where they were asked for.
+        Pixels and mask of the level above those that the file has, where it is a fragment.
     """
 
     data: bytes
@@ -91,8 +93,16 @@ def encode_row(image: CogImage, row: BlockRow) -> tuple[list[list[bytes]], list[
     planes = [row.pixels[i : i + 1] for i in range(image.bands)]
     if image.planes == 1:
         planes = [row.pixels]
+    valid = _counting(image, row)
     images = [
-        [_encode(image, plane[:, :, first : first + block]) for first in columns]
+        [
+            _encode(
+                image,
+                plane[:, :, first : first + block],
+                None if valid is None else valid[:, first : first + block],
+            )
+            for first in columns
+        ]
         for plane in planes
     ]
     if row.mask is None:
@@ -100,13 +110,57 @@ def encode_row(image: CogImage, row: BlockRow) -> tuple[list[list[bytes]], list[
     return images, [_encode_mask(block, row.mask[:, first : first + block]) for first in columns]
 
 
-def _encode(image: CogImage, pixels: Array) -> bytes:
+def _counting(image: CogImage, row: BlockRow) -> npt.NDArray[np.bool_] | None:
+    """Return the pixels that a lossy codec must take care of, None where it is all of them."""
+    if not image.codec.lossy:
+        return None
+    if row.mask is None and image.alpha is not None:
+        opaque: npt.NDArray[np.bool_] = row.pixels[image.alpha] != 0
+        return opaque
+    return row.mask
+
+
+def _encode(image: CogImage, pixels: Array, valid: npt.NDArray[np.bool_] | None) -> bytes:
     samples, rows, cols = pixels.shape
     block = np.empty((image.block, image.block, samples), pixels.dtype)
-    if (rows, cols) != block.shape[:2]:
+    lossy = image.codec.lossy
+    if (rows, cols) != block.shape[:2] and not lossy:
         block[...] = image.fill
     block[:rows, :cols] = np.moveaxis(pixels, 0, 2)
+    if valid is not None:
+        settle(block[:rows, :cols, : image.alpha], valid)
+    if lossy:
+        block[rows:, :cols] = block[rows - 1, :cols]
+        block[:, cols:] = block[:, cols - 1 : cols]
     return image.codec.encode(block)
+
+
+def decode_row(image: CogImage, size: tuple[int, int], images: Sequence[Sequence[bytes]]) -> Array:
+    """Return the pixels of one row of blocks, shape ``(band, row, col)``, as they are decoded.
+
+    Parameters
+    ----------
+    image : CogImage
+        How they are encoded.
+    size : (int, int)
+        Rows and columns within the image.
+    images : sequence of sequence of bytes
+        For each plane, the blocks from left to right.
+
+    Raises
+    ------
+    ValueError
+        When a block does not decode.
+    """
+    rows, width = size
+    pixels = np.empty((image.bands, rows, width), image.dtype)
+    for number, blocks in enumerate(images):
+        bands = slice(None) if image.planes == 1 else slice(number, number + 1)
+        for data, first in zip(blocks, range(0, width, image.block), strict=True):
+            part = slice(first, min(first + image.block, width))
+            decoded = np.moveaxis(image.codec.decode(data), 2, 0)
+            pixels[bands, :, part] = decoded[:, :rows, : part.stop - part.start]
+    return pixels
 
 
 def _encode_mask(block: int, mask: npt.NDArray[np.bool_]) -> bytes:
@@ -155,8 +209,11 @@ class _GrowingLevel:
         self.spools = [_Spool(limit) for _ in range(image.planes + (apart and image.has_mask))]
 
     def add(self, row: BlockRow) -> None:
-        self.checksum = checksum((row.pixels, row.mask), self.checksum)
         images, masks = encode_row(self._image, row)
+        seen = row.pixels
+        if not self._image.codec.keeps_bits:
+            seen = decode_row(self._image, (row.pixels.shape[1], row.pixels.shape[2]), images)
+        self.checksum = checksum((seen, row.mask), self.checksum)
         for counts, spool, blocks in zip(self._images, self.spools, images, strict=False):
             counts += map(len, blocks)
             for index, block in enumerate(blocks):
@@ -177,7 +234,12 @@ class _GrowingLevel:
 
 
 def encode_tile(
-    image: CogImage, rows: Iterable[Rows], method: Method, overviews: int = TILE_OVERVIEWS
+    image: CogImage,
+    rows: Iterable[Rows],
+    method: Method,
+    overviews: int = TILE_OVERVIEWS,
+    *,
+    keeps_third: bool = False,
 ) -> EncodedFile:
     """Return one output tile as a COG with exactly three overviews; or a fragment of one.
 
@@ -194,6 +256,9 @@ def encode_tile(
     overviews : int
         How many the file gets. Where they are fewer than an output tile has, the pixels of the
         next are returned beside it: exact, whatever the codec loses.
+    keeps_third : bool
+        True for a tile of one COG: where the codec is lossy, the third overview follows the file
+        once more, losslessly, so that the levels above it are made of exact pixels too.
 
     Raises
     ------
@@ -210,6 +275,10 @@ def encode_tile(
     sizes = level_sizes(image.grid.width, image.grid.height, overviews + above)
     levels = [_GrowingLevel(image, size) for size in sizes[: overviews + 1]]
     reduced: list[BlockRow] = []
+    third = None
+    if keeps_third and image.codec.lossy:
+        exact = image.model_copy(update={"codec": image.codec.exact})
+        third = _GrowingLevel(exact, sizes[TILE_OVERVIEWS])
     reduction = image.reduction(method)
     cascade = Cascade(reduction, image.block, sizes)
     valid_pixels = seen = 0
@@ -222,8 +291,10 @@ def encode_tile(
             for row in cascade.push(piece, piece_flags):
                 if row.level > overviews:
                     reduced.append(row)
-                else:
-                    levels[row.level].add(row)
+                    continue
+                levels[row.level].add(row)
+                if third is not None and row.level == TILE_OVERVIEWS:
+                    third.add(row)
         seen += pixels.shape[1]
     if seen != image.grid.height:
         raise ValueError(f"{seen} rows of pixels for a tile of {image.grid.height}")
@@ -238,14 +309,20 @@ def encode_tile(
         size=head.size,
         valid_pixels=valid_pixels,
         checksums=tuple(level.checksum for level in levels),
+        third=None if third is None else _behind(image, third.finish(), head.size),
     )
-    return EncodedFile(_join(head, levels), tile, _stacked(reduced) if above else None)
+    return EncodedFile(_join(head, levels, third), tile, _stacked(reduced) if above else None)
 
 
 def _stacked(rows: Sequence[BlockRow]) -> Rows:
     masks = [row.mask for row in rows if row.mask is not None]
     pixels = np.concatenate([row.pixels for row in rows], axis=1)
     return pixels, np.concatenate(masks) if masks else None
+
+
+def _behind(image: CogImage, level: EncodedLevel, start: int) -> EncodedBlocks:
+    starts = section_row_starts(level, start, image)
+    return EncodedBlocks.of(image, [level], [starts], first_level=TILE_OVERVIEWS)
 
 
 def encode_memory(image: CogImage, ratio: float = 1.0) -> int:
@@ -263,13 +340,19 @@ def encode_memory(image: CogImage, ratio: float = 1.0) -> int:
     int
         With P = bands x bytes of a sample (+ 1 with a mask), W, H and B the sides of tile and
         block: rows of blocks ``B W (3 P + bands)`` (the caller's, the halves of three levels and
-        their joining, validity), one block's scratch ``4 B B P``, and the encoded levels
-        ``ratio 4/3 W H P``.
+        their joining, validity), one block's scratch ``4 B B P`` and what its codec asks for, and
+        the encoded levels ``ratio 4/3 W H P``. A lossy codec decodes a row again, ``B W P``, and
+        the third overview may be kept beside, ``W H P / 64``.
     """
     pixel = image.bands * np.dtype(image.dtype).itemsize + image.has_mask
     width, height, block = image.grid.width, image.grid.height, image.block
     rows = min(block, height) * width * (3 * pixel + image.bands)
-    return int(rows + 4 * block * block * pixel + ratio * 4 / 3 * width * height * pixel)
+    scratch = 4 * block * block * pixel + image.codec.scratch
+    if image.codec.lossy:
+        # A row is decoded again for its checksum, and the third overview is kept losslessly too.
+        rows += min(block, height) * width * pixel
+        scratch += width * height * pixel >> 2 * TILE_OVERVIEWS
+    return int(rows + scratch + ratio * 4 / 3 * width * height * pixel)
 
 
 def _count_valid(pixels: Array, valid: npt.NDArray[np.bool_] | None) -> int:
@@ -281,14 +364,16 @@ def _count_valid(pixels: Array, valid: npt.NDArray[np.bool_] | None) -> int:
     return int(np.count_nonzero(valid if valid.ndim == 2 else valid.any(axis=0)))
 
 
-def _join(head: CogHeader, levels: Sequence[_GrowingLevel]) -> bytes:
+def _join(head: CogHeader, levels: Sequence[_GrowingLevel], behind: _GrowingLevel | None) -> bytes:
     """Return the file, each part of it copied once."""
-    file = io.BytesIO(bytes(head.size))
+    spools = [spool for level in reversed(levels) for spool in level.spools]
+    if behind is not None:
+        spools += behind.spools
+    file = io.BytesIO(bytes(len(head.data) + sum(spool.size for spool in spools)))
     with file.getbuffer() as view:
         position = len(head.data)
         view[:position] = head.data
-        for level in reversed(levels):
-            for spool in level.spools:
-                spool.drain(view[position : position + spool.size])
-                position += spool.size
+        for spool in spools:
+            spool.drain(view[position : position + spool.size])
+            position += spool.size
     return file.getvalue()

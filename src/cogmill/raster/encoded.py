@@ -150,8 +150,12 @@ class EncodedTile(BaseModel):
     valid_pixels : int
         At full resolution: not masked, not transparent, or with a value in any band.
     checksums : tuple of int
-        For each level, the CRC-32 of its pixels and mask, row of blocks by row of blocks; `verify`
-        compares it with what GDAL reads, for raw, LZW and Zstandard blocks have no checksum.
+        For each level, the CRC-32 of its pixels and mask, row of blocks by row of blocks, as they
+        are decoded; `verify` compares it with what GDAL reads, for raw, LZW and Zstandard blocks
+        have no checksum.
+    third : EncodedBlocks or None
+        Where the third overview lies once more, losslessly, behind the file's end: a lossy codec
+        must not be decoded to make one COG's upper levels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -160,6 +164,7 @@ class EncodedTile(BaseModel):
     size: int
     valid_pixels: int
     checksums: tuple[int, ...]
+    third: EncodedBlocks | None = None
 
 
 def section_row_starts(level: EncodedLevel, start: int, image: CogImage) -> Counts:

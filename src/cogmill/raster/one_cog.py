@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cogmill.errors import PermanentError
 from cogmill.raster.cascade import BlockRow, Cascade
 from cogmill.raster.codecs import decode_mask
-from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header
+from cogmill.raster.cog import CogHeader, EncodedLevel, frame, header, unframe
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import Rows, encode_row
 from cogmill.raster.encoded import EncodedBlocks, section_row_starts
@@ -37,10 +37,13 @@ class Part:
         Its pixels at full resolution, counted from the image's corner.
     blocks : EncodedBlocks
         Where its blocks lie in an object of its own, at level 0 and those above that it has.
+    exact : EncodedBlocks or None
+        Where, in the same object, its coarsest level lies losslessly; for a lossy codec.
     """
 
     window: Window
     blocks: EncodedBlocks
+    exact: EncodedBlocks | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,15 @@ class Mosaic:
         return self.image.grid.height
 
     @cached_property
-    def _empty(self) -> tuple[bytes, bytes | None]:
-        """A block of the image, and of the mask, where nothing was written."""
-        image, block = self.image, self.image.block
-        pixels = np.full((image.bands, block, block), image.fill, image.dtype)
-        mask = np.zeros((block, block), bool) if image.has_mask else None
-        images, masks = encode_row(image, BlockRow(0, 0, pixels, mask))
-        return images[0][0], masks[0] if masks else None
+    def _as_encoded(self) -> _Layer:
+        return _Layer(self.image, lambda part: part.blocks)
+
+    @cached_property
+    def _exact(self) -> _Layer:
+        """The coarsest level with exact pixels: beside the part's file where the codec is lossy."""
+        if not self.image.codec.lossy:
+            return self._as_encoded
+        return _Layer(self.image.model_copy(update={"codec": self.image.codec.exact}), _kept_exact)
 
     @cached_property
     def _by_row(self) -> dict[int, list[int]]:
@@ -114,7 +119,7 @@ class Mosaic:
     def _level(self, number: int, width: int, height: int) -> EncodedLevel:
         image = self.image
         rows, cols = -(-height // image.block), -(-width // image.block)
-        empty, empty_mask = self._empty
+        empty, empty_mask = self._as_encoded.empty
         images = np.full((image.planes, rows, cols), len(empty), np.int64)
         masks = None
         if empty_mask is not None:
@@ -147,6 +152,9 @@ class Mosaic:
         PermanentError
             When an object does not hold what its task told.
         """
+        yield from self._records(self._as_encoded, level, section, row)
+
+    def _records(self, layer: _Layer, level: int, section: int, row: int) -> Iterator[bytes]:
         block = self.image.block
         width, _ = level_sizes(self._width, self._height, level)[level]
         done = 0
@@ -156,17 +164,18 @@ class Mosaic:
             down, across = part.blocks.levels[level].blocks(block)
             if not top <= row < top + down:
                 continue
-            yield self._empty_record(section) * (left - done)
-            yield self._run(number, (level, section, row - top))
+            yield layer.empty_record(section) * (left - done)
+            yield self._run(layer, number, (level, section, row - top))
             done = left + across
-        yield self._empty_record(section) * (-(-width // block) - done)
+        yield layer.empty_record(section) * (-(-width // block) - done)
 
-    def _run(self, number: int, place: tuple[int, int, int]) -> bytes:
+    def _run(self, layer: _Layer, number: int, place: tuple[int, int, int]) -> bytes:
         """Return the records of a row of blocks of a part: level, section and row in it."""
         part = self.parts[number]
-        offset, length = part.blocks.run(*place)
+        blocks = layer.blocks(part)
+        offset, length = blocks.run(*place)
         data = self.read(number, offset, length)
-        first = part.blocks.first_block(*place)
+        first = blocks.first_block(*place)
         if len(data) != length or int.from_bytes(data[:4], "little") != first:
             raise PermanentError(
                 f"what was written of {part.window} is not there any more: "
@@ -175,17 +184,13 @@ class Mosaic:
             )
         return data
 
-    def _empty_record(self, section: int) -> bytes:
-        image, mask = self._empty
-        if mask is None:
-            return frame(image)
-        if self.image.planes == 1:
-            return frame(image) + frame(mask)
-        return frame(mask if section == self.image.planes else image)
-
     def coarsest(self) -> Iterator[Rows]:
-        """Yield the last level that the parts have, decoded, a row of blocks at a time."""
-        image, level = self.image, self.overviews
+        """Yield the last level that the parts have, decoded, a row of blocks at a time.
+
+        Its pixels are those that were encoded, never what a lossy codec made of them.
+        """
+        layer, level = self._exact, self.overviews
+        image = layer.image
         width, height = level_sizes(self._width, self._height, level)[level]
         for row in range(-(-height // image.block)):
             rows = min(image.block, height - row * image.block)
@@ -193,7 +198,7 @@ class Mosaic:
             mask = np.empty((rows, width), bool) if image.has_mask else None
             sections = 1 if image.planes == 1 else image.planes + image.has_mask
             for section in range(sections):
-                blocks = _unframe(self.records(level, section, row))
+                blocks = unframe(self._records(layer, level, section, row))
                 _decode_row(image, section, blocks, (pixels, mask))
             yield pixels, mask
 
@@ -202,13 +207,44 @@ def _corner(window: Window) -> tuple[int, int]:
     return window.row_off, window.col_off
 
 
-def _unframe(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    for chunk in chunks:
-        position = 0
-        while position < len(chunk):
-            size = int.from_bytes(chunk[position : position + 4], "little")
-            yield chunk[position + 4 : position + 4 + size]
-            position += size + 8
+@dataclass(frozen=True)
+class _Layer:
+    """One encoding of the parts: as they stand in the file, or exact.
+
+    Attributes
+    ----------
+    image : CogImage
+        How blocks are encoded.
+    blocks : callable
+        Where those of a part lie in its object.
+    """
+
+    image: CogImage
+    blocks: Callable[[Part], EncodedBlocks]
+
+    @cached_property
+    def empty(self) -> tuple[bytes, bytes | None]:
+        """A block of the image, and of the mask, where nothing was written."""
+        image, block = self.image, self.image.block
+        pixels = np.full((image.bands, block, block), image.fill, image.dtype)
+        mask = np.zeros((block, block), bool) if image.has_mask else None
+        images, masks = encode_row(image, BlockRow(0, 0, pixels, mask))
+        return images[0][0], masks[0] if masks else None
+
+    def empty_record(self, section: int) -> bytes:
+        """Return the record of such a block, by the section it is in."""
+        image, mask = self.empty
+        if mask is None:
+            return frame(image)
+        if self.image.planes == 1:
+            return frame(image) + frame(mask)
+        return frame(mask if section == self.image.planes else image)
+
+
+def _kept_exact(part: Part) -> EncodedBlocks:
+    if part.exact is None:
+        raise ValueError(f"{part.window} was encoded lossily, and its exact pixels are not there")
+    return part.exact
 
 
 def _decode_row(
@@ -333,11 +369,15 @@ class UpperLevels:
     levels : range
         The levels to encode; 0 is the full resolution.
     given : int
-        The level that arrives: the first of `levels`, or the one below it.
+        The level that arrives: the first of `levels`, or one below it.
+    position : int
+        Where in their object the first of the records will lie.
     """
 
-    def __init__(self, image: CogImage, method: Method, levels: range, given: int) -> None:
-        if given not in (levels.start - 1, levels.start):
+    def __init__(
+        self, image: CogImage, method: Method, levels: range, given: int, position: int = 0
+    ) -> None:
+        if given > levels.start:
             raise ValueError(f"level {given} does not lead to levels from {levels.start} on")
         grid = image.grid
         self._image = image
@@ -352,7 +392,7 @@ class UpperLevels:
         ]
         self._masks: list[list[int]] = [[] for _ in self._sizes]
         self._starts: list[list[list[int]]] = [[] for _ in self._sizes]
-        self._written = 0
+        self._written = position
 
     def chunks(self, rows: Iterable[Rows]) -> Iterator[bytes]:
         """Yield the records of all upper levels, a row of blocks at a time, as they come about.

@@ -20,9 +20,28 @@ from pydantic import (
 )
 
 from cogmill.errors import Refused
+from cogmill.raster.creation import (
+    COMPRESS,
+    CREATION_OPTIONS,
+    LERC,
+    LEVELS,
+    OVERVIEW_RESAMPLING,
+    Compression,
+    check_creation_option,
+)
+
+__all__ = [
+    "CREATION_OPTIONS",
+    "HINTS",
+    "OVERVIEW_RESAMPLING",
+    "PROFILES",
+    "RESAMPLING",
+    "Number",
+    "PlanOptions",
+    "json_number",
+]
 
 Strategy = Literal["auto", "direct", "two-stage"]
-Compression = Literal["raw", "deflate", "lzw", "zstd"]
 
 #: Kernels that the chunk-independent warp offers, under rasterio's names.
 RESAMPLING = (
@@ -42,35 +61,9 @@ RESAMPLING = (
 )
 #: How GDAL spells some of the same kernels.
 _RESAMPLING_ALIASES = {"near": "nearest", "cubicspline": "cubic_spline", "median": "med"}
-OVERVIEW_RESAMPLING = ("average", "nearest", "mode")
-PROFILES = ("deflate", "zstd", "lzw", "raw")
-_LATER_PROFILES = ("webp", "jpeg", "lerc")
-#: Creation options of GDAL's COG driver that are understood, with what they take.
-CREATION_OPTIONS: dict[str, str] = {
-    "BLOCKSIZE": "a multiple of 16 from 64 to 4096",
-    "COMPRESS": "DEFLATE, ZSTD, LZW or NONE",
-    "LEVEL": "1 to 12 for DEFLATE, 1 to 22 for ZSTD",
-    "PREDICTOR": "YES, NO, STANDARD or FLOATING_POINT",
-    "INTERLEAVE": "PIXEL or BAND",
-    "BIGTIFF": "IF_NEEDED",
-    "SPARSE_OK": "FALSE",
-    "OVERVIEW_RESAMPLING": "AVERAGE, NEAREST or MODE",
-}
-_COMPRESS: dict[str, Compression] = {
-    "DEFLATE": "deflate",
-    "ZSTD": "zstd",
-    "LZW": "lzw",
-    "NONE": "raw",
-}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "COMPRESS": tuple(_COMPRESS),
-    "PREDICTOR": ("YES", "NO", "STANDARD", "FLOATING_POINT"),
-    "INTERLEAVE": ("PIXEL", "BAND"),
-    "BIGTIFF": ("IF_NEEDED",),
-    "SPARSE_OK": ("FALSE", "NO"),
-    "OVERVIEW_RESAMPLING": tuple(name.upper() for name in OVERVIEW_RESAMPLING),
-}
-_LEVELS: dict[str, int] = {"deflate": 12, "zstd": 22}
+PROFILES = (
+    "deflate", "zstd", "lzw", "webp", "jpeg", "lerc", "lerc_deflate", "lerc_zstd", "raw"
+)  # fmt: skip
 
 MIN_BLOCK, MAX_BLOCK, BLOCK_STEP = 64, 4096, 16
 #: An output tile is this many blocks, or a multiple: three exact halvings end at one block.
@@ -257,10 +250,6 @@ class PlanOptions(BaseModel):
     @classmethod
     def _known_profile(cls, value: str) -> str:
         name = value.strip().lower()
-        if name in _LATER_PROFILES:
-            raise Refused(
-                f"--profile {name} cannot be written yet", f"use one of {', '.join(PROFILES)}"
-            )
         if name not in PROFILES:
             raise Refused(f"--profile {value!r} is not known", f"use one of {', '.join(PROFILES)}")
         return name
@@ -274,7 +263,7 @@ class PlanOptions(BaseModel):
             str(key).strip().upper(): str(text).strip().upper() for key, text in value.items()
         }
         for key, text in options.items():
-            _check_creation_option(key, text)
+            check_creation_option(key, text)
         return dict(sorted(options.items()))
 
     @field_validator("memory", "work_tile", "workers")
@@ -304,16 +293,29 @@ class PlanOptions(BaseModel):
                 f"use --tile-size {fitting}",
             )
         self._check_level()
+        self._check_loss()
         return self
 
+    def _check_loss(self) -> None:
+        """Refuse a quality or an error that the compression does not have, or no such one."""
+        given = self.creation_options
+        for key, having in (("QUALITY", ("jpeg", "webp")), ("MAX_Z_ERROR", LERC)):
+            if key in given and self.compression not in having:
+                raise Refused(
+                    f"{key}={given[key]} means nothing to {self.compression}",
+                    f"leave --co {key} out, or use {' or '.join(having)}",
+                )
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise Refused(f"QUALITY={self.quality} is no quality", "use --co QUALITY=1 to 100")
+
     def _check_level(self) -> None:
-        level, limit = self.level, _LEVELS.get(self.compression)
+        level, limit = self.level, LEVELS.get(self.compression)
         if level is None:
             return
         if limit is None:
             raise Refused(
                 f"LEVEL={level} means nothing to {self.compression}",
-                "leave --co LEVEL out, or use deflate or zstd",
+                f"leave --co LEVEL out, or use {', '.join(LEVELS)}",
             )
         if not 1 <= level <= limit:
             raise Refused(
@@ -330,14 +332,26 @@ class PlanOptions(BaseModel):
     def compression(self) -> Compression:
         """How blocks are compressed; ``--co COMPRESS`` speaks before ``--profile``."""
         named = self.creation_options.get("COMPRESS", "")
-        fallback = _COMPRESS["NONE" if self.profile == "raw" else self.profile.upper()]
-        return _COMPRESS.get(named, fallback)
+        fallback = COMPRESS["NONE" if self.profile == "raw" else self.profile.upper()]
+        return COMPRESS.get(named, fallback)
 
     @property
     def level(self) -> int | None:
         """The compression level that was asked for, None for the default."""
         text = self.creation_options.get("LEVEL")
         return None if text is None else int(text)
+
+    @property
+    def quality(self) -> int | None:
+        """The quality of JPEG or WebP that was asked for, None for the default."""
+        text = self.creation_options.get("QUALITY")
+        return None if text is None else int(text)
+
+    @property
+    def max_z_error(self) -> float | None:
+        """The error of LERC that was asked for, None for the default."""
+        text = self.creation_options.get("MAX_Z_ERROR")
+        return None if text is None else float(text)
 
     @property
     def overviews_by(self) -> str | None:
@@ -353,16 +367,3 @@ HINTS = frozenset({"memory", "work_tile", "strategy", "workers"})
 def _option(field: str) -> str:
     """Return the command line's name of a field."""
     return "--co" if field == "creation_options" else "--" + field.replace("_", "-")
-
-
-def _check_creation_option(key: str, text: str) -> None:
-    """Refuse a creation option that is unknown, or a value that it does not take."""
-    if key not in CREATION_OPTIONS:
-        raise Refused(
-            f"--co {key} is not an option that can be used",
-            f"use one of {', '.join(CREATION_OPTIONS)}",
-        )
-    choices = _CHOICES.get(key)
-    wrong = not text.isdecimal() if choices is None else text not in choices
-    if wrong:
-        raise Refused(f"--co {key}={text} is not possible", f"{key} takes {CREATION_OPTIONS[key]}")

@@ -7,16 +7,19 @@ A plan is long to make, so each part has a module: `options` (asked), `placing` 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from cogmill.errors import Refused
 from cogmill.raster.choosing import choose
+from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.decisions import (
     Notes,
     codec,
+    colors,
     decide_validity,
-    interleave,
+    lossy_validity,
     overview_resampling,
     resampling,
 )
@@ -78,8 +81,10 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
     notes = Notes()
     _warn_left_behind(structure, notes)
     placement = place(structure, options, notes)
+    found = codec(structure, options)
     validity = decide_validity(structure, options, not placement.copies, notes)
-    image = _image(structure, options, placement.target, validity)
+    validity = lossy_validity(structure, validity, found, notes)
+    image = _image(structure, placement.target, (validity, found), notes)
     image_tags(image)  # Refuses what a GeoTIFF cannot say, before any work is done.
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
@@ -115,7 +120,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
         memory=choice.way.memory,
         piece_memory=choice.way.piece_memory,
         costs=choice.costs,
-        gdalwarp=gdalwarp_commands(spec, structure.name) if spec else (),
+        gdalwarp=_commands(spec, structure, validity),
         warnings=tuple(notes.warnings),
     )
 
@@ -184,27 +189,42 @@ def upper_memory(plan: RasterPlan) -> int:
     return PROCESS_BASE + encode_memory(plan.image.model_copy(update={"grid": third}))
 
 
+def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -> tuple[str, ...]:
+    """Return GDAL's way to the same pixels; it has none where values are made a mask first."""
+    if spec is None or validity.becomes_mask or validity.dropped_band is not None:
+        return ()
+    return gdalwarp_commands(spec, structure.name)
+
+
 def _begin(placement: Placement) -> str:
     done = "pixels are copied exactly" if placement.copies else "pixels are reprojected"
     return f"{done}, for {placement.why}"
 
 
-def _image(structure: Structure, options: PlanOptions, grid: Grid, validity: Validity) -> CogImage:
+def _image(
+    structure: Structure, grid: Grid, decided: tuple[Validity, BlockCodec], notes: Notes
+) -> CogImage:
+    validity, found = decided
+    bands = [n for n in range(1, structure.bands + 1) if n != validity.dropped_band]
+
+    def of_bands(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values[band - 1] for band in bands) if values else ()
+
     return CogImage(
         grid=grid,
-        bands=structure.bands,
-        codec=codec(structure, options),
-        interleave=interleave(structure, options),
+        bands=len(bands),
+        codec=found,
+        interleave="pixel" if found.samples == len(bands) else "band",
         nodata=validity.target_nodata,
         has_mask=validity.target_mask,
-        color_interpretation=structure.color_interpretation,
+        color_interpretation=colors(structure, found, bands, notes),
         palette=structure.palette,
-        scales=structure.scales,
-        offsets=structure.offsets,
-        units=structure.units,
-        descriptions=structure.descriptions,
+        scales=of_bands(structure.scales),
+        offsets=of_bands(structure.offsets),
+        units=of_bands(structure.units),
+        descriptions=of_bands(structure.descriptions),
         tags=structure.tags,
-        band_tags=structure.band_tags,
+        band_tags=of_bands(structure.band_tags),
         area_or_point="Point" if structure.area_or_point == "Point" else "Area",
     )
 
@@ -256,17 +276,19 @@ def _warp(
     """Return how pixels are moved, with the kernel's scales fixed; None where they are copied."""
     if kernel is None:
         return None, None
+    # What becomes a mask is one before the warp.
+    by_values = not validity.becomes_mask
     spec = WarpSpec(
         source=placement.source,
         target=placement.target,
         resampling=kernel,
         coordinate_operation=placement.operation.pipeline if placement.operation else None,
         dtype=structure.dtype,
-        bands=structure.bands - (1 if validity.alpha_band else 0),
-        source_nodata=validity.source_nodata,
+        bands=structure.bands - bool(validity.alpha_band or validity.dropped_band),
+        source_nodata=validity.source_nodata if by_values else None,
         target_nodata=validity.target_nodata,
-        source_alpha=validity.kind == "alpha",
-        source_mask=validity.kind == "mask",
+        source_alpha=validity.kind == "alpha" and by_values,
+        source_mask=validity.kind == "mask" or not by_values,
         target_mask=validity.target_mask,
     )
     scales = kernel_scales(spec)

@@ -42,6 +42,8 @@ class Validity(BaseModel):
         The source's alpha band, counted from 1, where `kind` is ``alpha``.
     target_mask : bool
         True: the output has an internal mask.
+    dropped_band : int or None
+        The alpha band that is no band of the output, counted from 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +53,12 @@ class Validity(BaseModel):
     target_nodata: tuple[Number | None, ...] | None = None
     alpha_band: int | None = None
     target_mask: bool = False
+    dropped_band: int | None = None
+
+    @property
+    def becomes_mask(self) -> bool:
+        """Whether nodata or alpha of the source is a mask from the moment that it is read."""
+        return self.target_mask and self.kind in ("nodata", "alpha")
 
 
 class RasterPlan(BaseModel):
@@ -164,19 +172,19 @@ class RasterPlan(BaseModel):
     def held_bands(self) -> tuple[int, ...]:
         """The source's bands, counted from 1, in the order in which the warp holds them.
 
-        That is their own order, but for an alpha band that says what is valid: it comes last. The
-        result of the warp has the same order; `output_order` brings it back.
+        That is their own order, but for an alpha band that says what is valid, or that is dropped:
+        it comes last. The result of the warp has the same order, without a band that is dropped;
+        `output_order` brings it back.
         """
-        alpha = self.validity.alpha_band
+        dropped = self.validity.dropped_band
+        last = dropped if self.copies else dropped or self.validity.alpha_band
         bands = range(1, self.structure.bands + 1)
-        if alpha is None or self.copies:
-            return tuple(bands)
-        return (*(band for band in bands if band != alpha), alpha)
+        return (*(band for band in bands if band != last), *([last] if last else []))
 
     @property
     def output_order(self) -> tuple[int, ...]:
         """Indices, from 0, that bring planes in the order of `held_bands` to the output's."""
-        held = self.held_bands
+        held = [band for band in self.held_bands if band != self.validity.dropped_band]
         return tuple(held.index(band) for band in sorted(held))
 
     @cached_property

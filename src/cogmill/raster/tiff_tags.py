@@ -2,7 +2,8 @@
 
 Which keys a CRS becomes, how metadata is spelt and which samples are extra is GDAL's knowledge: it
 writes a file of one block with the same description, tifffile reads it, and the tags go over
-unchanged. What concerns size, blocks and compression is ours.
+unchanged: also those of a compression (subsampling of YCbCr, LERC's parameters, the quality). What
+concerns size and blocks is ours, and the tables of JPEG are those of our encoder.
 
 A module of its own beside `cog`: the one knows tags, the other knows where bytes go.
 """
@@ -33,14 +34,16 @@ _NOT_HARVESTED: Final = frozenset(
     {254, 255, 256, 257, 259, 266, 273, 278, 279, 284, 317, 322, 323, 324, 325, 305, 306, 316}
 )
 #: What describes samples, and so stands in the directories of overviews as well.
-_OF_SAMPLES: Final = frozenset({258, 262, 277, 320, 338, 339, 42113})
+_OF_SAMPLES: Final = frozenset({258, 262, 277, 320, 338, 339, 347, 530, 532, 42113, 50674})
 _UNWANTED_ITEMS: Final = frozenset(
     {"AREA_OR_POINT", "TIFFTAG_SOFTWARE", "TIFFTAG_DATETIME", "TIFFTAG_HOSTCOMPUTER"}
 )
 _STATISTICS: Final = "STATISTICS_"
 
+JPEG_TABLES: Final = 347
 OFFSETS: Final = 324
 BYTE_COUNTS: Final = 325
+UNDEFINED: Final = 7
 SHORT: Final = 3
 LONG: Final = 4
 LONG8: Final = 16
@@ -100,8 +103,8 @@ def image_tags(image: CogImage) -> tuple[Tag, ...]:
     """
     data = _tiny_geotiff(image)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        return tuple(
-            Tag(
+        found = {
+            tag.code: Tag(
                 tag.code,
                 int(tag.dtype),
                 tag.count,
@@ -110,7 +113,11 @@ def image_tags(image: CogImage) -> tuple[Tag, ...]:
             )
             for tag in file.pages.first.tags
             if tag.code not in _NOT_HARVESTED
-        )
+        }
+    tables = image.codec.jpeg_tables
+    if tables is not None:
+        found[JPEG_TABLES] = Tag(JPEG_TABLES, UNDEFINED, len(tables), tables, len(tables))
+    return tuple(tag for _, tag in sorted(found.items()))
 
 
 def overview_tags(tags: Sequence[Tag]) -> tuple[Tag, ...]:
@@ -171,6 +178,7 @@ def _tiny_geotiff(image: CogImage) -> bytes:
         "alpha": "NO" if image.alpha is None else "UNSPECIFIED",
         "interleave": image.interleave,
         "endianness": "LITTLE",
+        **_compression(image),
     }
     crs, transform = crs_of(image), Affine.from_gdal(*image.grid.transform)
     if crs is not None:
@@ -195,9 +203,27 @@ def _tiny_geotiff(image: CogImage) -> bytes:
     return data
 
 
+def _compression(image: CogImage) -> dict[str, Any]:
+    """Return GDAL's options of a compression that says more of itself than its number."""
+    codec = image.codec
+    if codec.compression == "jpeg":
+        return {"compress": "JPEG", "jpeg_quality": codec.quality}
+    if codec.compression == "webp":
+        return {
+            "compress": "WEBP",
+            "webp_lossless": "NO" if codec.lossy else "YES",
+            "webp_level": codec.quality,
+        }
+    if codec.max_z_error is not None:
+        return {"compress": codec.compression.upper(), "max_z_error": repr(codec.max_z_error)}
+    return {}
+
+
 def _photometric(image: CogImage) -> str:
     if image.palette is not None:
         return "PALETTE"
+    if image.codec.compression == "jpeg" and image.bands == 3:
+        return "YCBCR"
     return "RGB" if image.color_interpretation[:3] == ("red", "green", "blue") else "MINISBLACK"
 
 

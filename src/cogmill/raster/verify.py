@@ -1,8 +1,16 @@
-"""The proof: GDAL, not our own reader, opens what was encoded and finds what was meant."""
+"""The proof: GDAL, not our own reader, opens what was encoded and finds what was meant.
+
+Pixels are compared by checksum with what the encoder's own decoder gives, which is the encoded
+pixels themselves where the codec is lossless. One kind cannot be: a JPEG of colours keeps chroma at
+half the resolution, and JPEG libraries make it whole in ways of their own (libjpeg-turbo and GDAL's
+libjpeg 9 were seen 200 levels apart at sharp edges). Luma is the same in all of them, so there our
+decoder's pixels must have the checksum, and GDAL's must have their luma, within the rounding of
+three channels, wherever no channel is cut off at 0 or 255.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,21 +23,29 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import VerificationFailed
+from cogmill.raster.cog import unframe
 from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import checksum
-from cogmill.raster.overviews import level_sizes
+from cogmill.raster.encode import checksum, decode_row
+from cogmill.raster.encoded import EncodedTile
+from cogmill.raster.overviews import Array, level_sizes
 from cogmill.raster.tiff_tags import crs_of, ungeoreferenced_is_no_news
 
 #: Relative to a pixel: GDAL moves the origin of a point raster by half a pixel and back.
 _POINT_TOLERANCE: Final = 1e-6
+#: ITU-R BT.601's weights of red, green and blue, which JFIF takes too.
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+#: Each channel is rounded to a level on both sides: half a level of luma each, and float32's own.
+_LUMA_TOLERANCE: Final = 1.01
 _REMEDY: Final = "report it: nothing was published"
+#: Row of blocks and how many of its rows are in the image, to our decoder's pixels.
+_OurRows = Callable[[int, int], Array]
 
 
 def verify(
     file: bytes | str,
     image: CogImage,
     overviews: int,
-    checksums: Sequence[int] | None = None,
+    tile: EncodedTile | None = None,
 ) -> None:
     """Read a COG with GDAL, every block of it, and compare it with what was meant.
 
@@ -41,22 +57,25 @@ def verify(
         What the file is of.
     overviews : int
         How many it has.
-    checksums : sequence of int, optional
-        `EncodedTile.checksums`: then pixels and masks are compared too. Without them a damaged
-        block is found where the compression has a checksum (deflate has, LZW, Zstandard and raw
-        have none) or does not decode.
+    tile : EncodedTile, optional
+        What the encoder told: then pixels and masks are compared too. Without it a damaged block is
+        found where the compression has a checksum (deflate has, LZW, Zstandard and raw have none)
+        or does not decode.
 
     Raises
     ------
     VerificationFailed
         With what is not as it was meant.
+    ValueError
+        When a JPEG of colours is to be compared and not given as bytes.
     """
     verify_header(file, image, overviews)
     with _opened(file) as (path, options):
         for number in range(overviews + 1):
             with _level(path, options, number) as dataset:
-                found = _read_all(dataset, image, number)
-            if checksums is not None and found != checksums[number]:
+                ours = None if tile is None else _our_rows(file, image, tile, number)
+                found = _read_all(dataset, image, number, ours)
+            if tile is not None and found != tile.checksums[number]:
                 raise VerificationFailed(
                     f"the pixels of level {number} are not those that were encoded", _REMEDY
                 )
@@ -175,7 +194,29 @@ def _check_transform(found: Affine, image: CogImage) -> None:
     _same("the geotransform", tuple(found.to_gdal()), tuple(expected))
 
 
-def _read_all(dataset: Any, image: CogImage, number: int) -> int:
+def _our_rows(
+    file: bytes | str, image: CogImage, tile: EncodedTile, number: int
+) -> _OurRows | None:
+    """Return our decoder of one level where GDAL's pixels differ from ours by right."""
+    if image.codec.compression != "jpeg" or image.codec.samples == 1:
+        return None
+    if isinstance(file, str):
+        raise ValueError("a JPEG of colours is compared as bytes, not by its path")
+    width = tile.blocks.sizes[number][0]
+
+    def decoded(row: int, rows: int) -> Array:
+        offset, length = tile.blocks.run(number, 0, row)
+        blocks = list(unframe([file[offset : offset + length]]))
+        # The mask's blocks lie between those of the image.
+        try:
+            return decode_row(image, (rows, width), [blocks[:: 1 + image.has_mask]])
+        except ValueError as error:
+            raise VerificationFailed(f"a block of level {number}: {error}", _REMEDY) from error
+
+    return decoded
+
+
+def _read_all(dataset: Any, image: CogImage, number: int, ours: _OurRows | None = None) -> int:
     """Decode every block of a level, a row of blocks at a time; return the checksum of all."""
     value = 0
     for first in range(0, dataset.height, image.block):
@@ -189,5 +230,25 @@ def _read_all(dataset: Any, image: CogImage, number: int) -> int:
                 f"a block of level {number} in rows {first} to {first + rows - 1} does not decode",
                 _REMEDY,
             ) from error
+        if ours is not None:
+            own = ours(first // image.block, rows)
+            if not _same_luma(pixels, own):
+                raise VerificationFailed(
+                    f"GDAL decodes other pixels of level {number} in rows {first} to "
+                    f"{first + rows - 1}",
+                    _REMEDY,
+                )
+            pixels = own
         value = checksum((pixels, mask), value)
     return value
+
+
+def _same_luma(pixels: Array, own: Array) -> bool:
+    """Return whether two decoders agree, shapes ``(3, row, col)``: see the module."""
+    free = np.ones(own.shape[1:], np.bool_)
+    luma = np.zeros(own.shape[1:], np.float32)
+    for theirs, mine, weight in zip(pixels, own, _LUMA, strict=True):
+        for channel in (theirs, mine):
+            free &= (channel > 0) & (channel < 255)
+        luma += weight * (theirs.astype(np.float32) - mine)
+    return bool((np.abs(luma, out=luma)[free] <= _LUMA_TOLERANCE).all())
