@@ -92,6 +92,25 @@ CASES: dict[str, Case] = {
     "jpeg rgb": Case(bands=3, options=_tiled(compress="jpeg"), smooth=True),
     "jpeg ycbcr": Case(bands=3, options=_tiled(compress="jpeg", photometric="ycbcr"), smooth=True),
     "jpeg strips": Case(options=_strips(16, compress="jpeg"), smooth=True),
+    "jpeg by band": Case(bands=3, options=_tiled(compress="jpeg", interleave="band"), smooth=True),
+    "jpeg rgb by band": Case(
+        bands=3, options=_tiled(compress="jpeg", interleave="band", photometric="rgb"), smooth=True
+    ),
+    "jpeg, three bands and no colours": Case(
+        bands=3, options=_tiled(compress="jpeg", photometric="minisblack"), smooth=True
+    ),
+    "jpeg rgba": Case(
+        bands=4, options=_tiled(compress="jpeg", photometric="rgb", alpha="yes"), smooth=True
+    ),
+    "jpeg, four bands": Case(
+        bands=4, options=_tiled(compress="jpeg", photometric="minisblack"), smooth=True
+    ),
+    "lerc": Case("float32", 1, _tiled(compress="lerc"), nodata=np.nan),
+    "lerc_deflate strips": Case("int16", 3, _strips(13, compress="lerc_deflate")),
+    "lerc_zstd, off by one": Case("uint16", 3, _tiled(compress="lerc_zstd", max_z_error=1)),
+    "lerc float64 by band": Case("float64", 2, _tiled(compress="lerc", interleave="band")),
+    "lerc rgba": Case(bands=4, options=_tiled(compress="lerc", photometric="rgb", alpha="yes")),
+    "webp": Case(bands=3, options=_tiled(compress="webp"), smooth=True),
     "webp, lossless": Case(bands=4, options=_tiled(compress="webp", webp_lossless=True)),
     "one bit": Case(options=_strips(6, nbits=1, compress="ccittfax4")),
     "one bit, tiled": Case(options=_tiled(nbits=1, compress="deflate")),

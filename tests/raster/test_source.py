@@ -6,12 +6,27 @@ import os
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import rasterio
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.raster.rasters import CASES, HEIGHT, WIDTH, Case, FileBytes, gdal_read, sidecar, write
+from tests.raster.rasters import (
+    CASES,
+    HEIGHT,
+    WIDTH,
+    Case,
+    FileBytes,
+    content,
+    gdal_read,
+    sidecar,
+    write,
+)
+from tests.raster.whole_job import write_raster
 
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged, StorageUnavailable
 from cogmill.raster import fetching
@@ -337,3 +352,56 @@ def test_real_files_are_refused_in_one_line_or_read_as_gdal_reads_them(file: str
         assert_same(structure, held.pixels, expected)
         if held.mask is not None and not any(v is not None for v in structure.nodata):
             np.testing.assert_array_equal(held.mask, valid)
+
+
+def written(path: Path, pixels: np.ndarray, **options: Any) -> np.ndarray:
+    """Write pixels in tiles and return what our reader makes of them."""
+    profile = {"tiled": True, "blockxsize": 64, "blockysize": 48, **options}
+    write_raster(path, pixels, **profile)
+    whole = Window(col_off=0, row_off=0, width=WIDTH, height=HEIGHT)
+    return reader(path, inspect(FileBytes(path), str(path))).read(whole).pixels
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("compress", ["lerc", "lerc_deflate", "lerc_zstd"])
+def test_what_lercs_mask_says_of_floats_is_nan(
+    compress: str, interleave: str, tmp_path: Path
+) -> None:
+    pixels = content(Case("float32", 3))
+    pixels[:, :50] = np.nan
+    pixels[1, 60:100, 30:] = np.nan
+    found = written(tmp_path / "nan.tif", pixels, compress=compress, interleave=interleave)
+    np.testing.assert_array_equal(found, pixels)
+
+
+def test_alpha_of_fully_opaque_and_transparent_pixels_is_lercs_mask(tmp_path: Path) -> None:
+    pixels = content(Case(bands=4))
+    pixels[3] = np.where(pixels[3] > 120, 255, 0)
+    pixels[3, :48, :64], pixels[3, 48:96, :64] = 255, 0
+    path = tmp_path / "rgba.tif"
+    found = written(path, pixels, compress="lerc", photometric="rgb", alpha="yes")
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(found, dataset.read())
+    np.testing.assert_array_equal(found[3], pixels[3])
+
+
+def test_a_jpeg_of_twelve_bits_is_decoded(tmp_path: Path) -> None:
+    rows, cols = np.mgrid[:64, :128]
+    expected = (2048 + 1900 * np.sin(rows / 9) * np.cos(cols / 17)).astype(np.uint16)
+    blocks = [
+        imagecodecs.jpeg_encode(
+            np.ascontiguousarray(expected[:, left : left + 64]), level=95, bitspersample=12
+        )
+        for left in (0, 64)
+    ]
+    path = tmp_path / "twelve.tif"
+    tifffile.imwrite(
+        path, (bytes(block) for block in blocks), shape=(64, 128), dtype="uint16", tile=(64, 64),
+        compression=7, photometric="minisblack", metadata=None,
+    )  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["BitsPerSample"].overwrite(12)
+    structure = inspect(FileBytes(path), str(path))
+    held = reader(path, structure).read(Window(col_off=0, row_off=0, width=128, height=64))
+    assert structure.image.bits == 12
+    assert np.abs(held.pixels[0].astype(int) - expected).max() < 16

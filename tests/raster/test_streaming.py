@@ -47,7 +47,7 @@ MORE = {
     ),
 }
 #: What cannot be decoded as a stream: see `streams`.
-WHOLE = ("jpeg strips", "one bit", "four bits")
+WHOLE = ("jpeg strips", "one bit", "four bits", "lerc_deflate strips")
 STRIPED = {
     name: case for name, case in {**CASES, **MORE}.items() if not case.options.get("tiled", True)
 }

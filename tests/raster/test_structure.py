@@ -213,6 +213,10 @@ def _unknown_codec(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _cmyk(path: Path) -> None:
+    write(path, Case(bands=4, options={"photometric": "cmyk", "compress": "jpeg"}, smooth=True))
+
+
 def _two_images(path: Path) -> None:
     other = write(path.with_name("second.tif"), CASES["striped rgb, plain"])
     with rasterio.open(other) as dataset:
@@ -239,6 +243,7 @@ def _mask_left_out(path: Path) -> None:
         (_cut_in_header, r"cannot be read .*damaged"),
         (_short_table, r"lists 25 blocks where its size wants 50"),
         (_unknown_codec, r"compressed with jpeg_?2000.*, which is not decoded; write it with"),
+        (_cmyk, r"CMYK, of which GDAL makes red, green, blue and alpha; convert it first"),
         (_two_images, r"holds 2 images, and one must be chosen"),
     ],
 )

@@ -27,6 +27,7 @@ from cogmill.raster.image_codecs import (
     encode_webp,
     jpeg_tables,
     loses,
+    most_lerc_bytes,
 )
 
 Predictor = Literal[1, 2, 3]
@@ -54,7 +55,7 @@ class _Packer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     encode: Callable[[bytes, int | None], bytes]
-    decode: Callable[[bytes, int | None], bytes]
+    decode: Callable[[bytes, int], bytes]
     levels: tuple[int, int] | None = None
 
 
@@ -62,7 +63,7 @@ def _deflate(data: bytes, level: int | None) -> bytes:
     return bytes(imagecodecs.deflate_encode(data, level=level))
 
 
-def _inflate(data: bytes, size: int | None) -> bytes:
+def _inflate(data: bytes, size: int) -> bytes:
     return bytes(imagecodecs.deflate_decode(data, out=size))
 
 
@@ -245,7 +246,8 @@ class BlockCodec(BaseModel):
             return decode_jpeg(data, self.quality, self.samples)
         if self.compression == "webp":
             return decode_webp(data, self.samples)
-        pixels = decode_lerc(_PACKERS[_AROUND_LERC[self.compression]].decode(data, None))
+        around = _PACKERS[_AROUND_LERC[self.compression]]
+        pixels = decode_lerc(around.decode(data, most_lerc_bytes(self.nbytes)))
         return pixels.astype(self.dtype, copy=False)
 
 

@@ -57,7 +57,7 @@ def loses(
     if compression == "webp":
         return quality != LOSSLESS_QUALITY
     if max_z_error is not None:
-        return max_z_error >= (1 if np.dtype(dtype).kind in "iu" else np.nextafter(0.0, 1.0))
+        return max_z_error >= 1 if np.dtype(dtype).kind in "iu" else max_z_error > 0
     return compression == "jpeg"
 
 
@@ -146,6 +146,14 @@ def encode_lerc(block: Array, max_z_error: float) -> bytes:
     return bytes(
         imagecodecs.lerc_encode(block, level=max_z_error, version=_LERC_VERSION, planar=False)
     )
+
+
+def most_lerc_bytes(decoded: int) -> int:
+    """Return how long a LERC stream of so many decoded bytes can be: noise grows by 2 %.
+
+    What packs it once more must stop there, be it cut off or a bomb.
+    """
+    return 2 * decoded + 4096
 
 
 def decode_lerc(data: bytes) -> Array:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
 from cogmill.raster.header import RecordingFile, ReplayedFile
+from cogmill.raster.source_codecs import own_decoder
 
 #: The compressions that are decoded, by TIFF's tag 259; each is compared with GDAL by a test.
 COMPRESSIONS: Final = {
@@ -31,6 +32,7 @@ COMPRESSIONS: Final = {
     8: "deflate",
     32773: "packbits",
     32946: "deflate",
+    34887: "lerc",
     34925: "lzma",
     50000: "zstd",
     50001: "webp",
@@ -49,6 +51,7 @@ DAMAGE: Final = (
 )
 _CONVERTED: Final = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 32845: "LogLuv"}
 _YCBCR: Final = 6
+_CMYK: Final = 5
 _COMPLEX_INTEGER: Final = 5
 _TABLES: Final = (273, 279, 324, 325)
 #: So few values may lie in the directory itself.
@@ -266,7 +269,8 @@ def image_layout(found: tifffile.TiffPage, ifd: int, name: str) -> ImageLayout:
     """
     compression = _compression(found, name)
     _decodable(found, name, compression)
-    _ = found.decode  # what tifffile reads of the file to make it must be in the record
+    # What is read of the file to make a decoder must be in the record.
+    _ = found.decode, own_decoder(found)
     if found.is_tiled:
         width, height = found.tilewidth, found.tilelength
     else:
@@ -354,6 +358,11 @@ def _compression(found: tifffile.TiffPage, name: str) -> str:
 def _decodable(found: tifffile.TiffPage, name: str, compression: str) -> None:
     """Refuse pixels that would be decoded otherwise than GDAL shows them."""
     photometric = int(found.photometric)
+    if photometric == _CMYK and found.bitspersample == 8 and found.samplesperpixel == 4:
+        raise Refused(
+            f"{name}: its colours are CMYK, of which GDAL makes red, green, blue and alpha",
+            "convert it first: gdal_translate INPUT OUTPUT.tif",
+        )
     why: str | None = None
     if photometric in _CONVERTED:
         why = f"colours are {_CONVERTED[photometric]}"

@@ -14,6 +14,7 @@ from cogmill.raster.fetching import ReadCounts, Target, fetch, touched
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource, ReplayedFile
 from cogmill.raster.layout import DAMAGE, ImageLayout, opened, page
+from cogmill.raster.source_codecs import own_decoder
 from cogmill.raster.structure import Structure
 
 Array = npt.NDArray[Any]
@@ -174,10 +175,12 @@ def decoder(layout: ImageLayout, header: str, size: int) -> Decoder:
     """
     with opened(ReplayedFile(header, size)) as tiff:
         found = page(tiff, layout.ifd)
-        decode, tables = found.decode, found.jpegtables
+        decode, own = found.decode, own_decoder(found)
 
     def pixels(data: bytes, index: int) -> Array:
-        segment = decode(data, index, jpegtables=tables)[0]
+        if own is not None:
+            return _whole(own(data), layout, index)
+        segment = decode(data, index)[0]
         if segment is None:
             raise ValueError("nothing in it")
         return np.asarray(segment[0])
@@ -187,11 +190,22 @@ def decoder(layout: ImageLayout, header: str, size: int) -> Decoder:
         try:
             return pixels(data, index)
         except _UNDECODABLE:
-            if (index + 1) % layout.blocks_down or not layout.striped or layout.blocks_down == 1:
+            rows = layout.height % layout.block_height
+            if not (layout.striped and rows) or (index + 1) % layout.blocks_down or not index:
                 raise
-            return pixels(data, 0)[: layout.height % layout.block_height]
+            return pixels(data, 0)[:rows]
 
     return last_strip
+
+
+def _whole(block: Array, layout: ImageLayout, index: int) -> Array:
+    """Return a block as it is, once it is as large as it must be; a last strip is cut off."""
+    rows = layout.block_height
+    if layout.striped:
+        rows = min(rows, layout.height - index % layout.blocks_down * rows)
+    if block.shape[0] < rows or block.shape[1] < layout.block_width:
+        raise ValueError(f"it has {block.shape[1]} x {block.shape[0]} pixels")
+    return block
 
 
 def fill_value(nodata: float | None, dtype: str) -> Any:

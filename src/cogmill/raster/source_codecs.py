@@ -1,0 +1,106 @@
+"""Blocks of sources that tifffile would decode otherwise than GDAL shows them: JPEG and LERC.
+
+A module of its own beside `source`, which knows where blocks lie and not what is in them.
+
+- JPEG: libtiff converts colours where the photometric tag says YCbCr, and nowhere else; tifffile
+  leaves that to what libjpeg makes of the stream.
+- LERC: libtiff has its mask mean NaN in floats, and the alpha band where alpha is the last of 8-bit
+  samples that lie together and the stream has one sample less; tifffile drops the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from cogmill.raster.image_codecs import most_lerc_bytes
+
+Array = npt.NDArray[Any]
+#: Bytes of a block to its pixels, shape ``(row, col, sample)``.
+BlockDecoder = Callable[[bytes], Array]
+
+_JPEG, _LERC, _LERC_PARAMETERS = 7, 34887, 50674
+_YCBCR, _SEPARATE = 6, 2
+#: How libjpeg calls samples that it must leave as they are, by their number.
+_AS_THEY_ARE: Final = {1: "grayscale", 3: "rgb", 4: "cmyk"}
+#: The second of LERC's parameters: what packs its bytes once more.
+_UNPACK: Final[dict[int, Callable[[bytes, int], bytes]]] = {
+    0: lambda data, most: data,
+    1: lambda data, most: bytes(imagecodecs.deflate_decode(data, out=most)),
+    2: lambda data, most: bytes(imagecodecs.zstd_decode(data, out=most)),
+}
+
+
+def own_decoder(page: tifffile.TiffPage) -> BlockDecoder | None:
+    """Return the decoder of an image's blocks, None where tifffile's own is GDAL's equal.
+
+    Parameters
+    ----------
+    page : TiffPage
+        The image, with all of its tags.
+
+    Raises
+    ------
+    ValueError
+        When LERC's bytes are packed in a way that is not known.
+    """
+    samples = 1 if int(page.planarconfig) == _SEPARATE else page.samplesperpixel
+    compression = int(page.compression)
+    if compression == _JPEG:
+        return _jpeg(page, samples)
+    if compression == _LERC:
+        return _lerc(page, samples)
+    return None
+
+
+def _jpeg(page: tifffile.TiffPage, samples: int) -> BlockDecoder:
+    tables, bits = page.jpegtables, page.bitspersample
+    stored = out = _AS_THEY_ARE.get(samples, "unknown")
+    if int(page.photometric) == _YCBCR and samples == 3:
+        stored = "ycbcr"
+
+    def decode(data: bytes) -> Array:
+        pixels: Array = imagecodecs.jpeg_decode(
+            data, bitspersample=bits, tables=tables, colorspace=stored, outcolorspace=out
+        )
+        return pixels.reshape(*pixels.shape[:2], samples)
+
+    return decode
+
+
+def _lerc(page: tifffile.TiffPage, samples: int) -> BlockDecoder:
+    _, packed = page.tags.valueof(_LERC_PARAMETERS, (0, 0))
+    unpack = _UNPACK.get(packed)
+    if unpack is None:
+        raise ValueError(f"LERC packed by method {packed}")
+    rows, cols = page.rowsperstrip, page.imagewidth
+    if page.is_tiled:
+        rows, cols = page.tilelength, page.tilewidth
+    most = most_lerc_bytes(rows * cols * samples * np.dtype(page.dtype).itemsize)
+
+    def decode(data: bytes) -> Array:
+        # The stub knows no stream without a mask.
+        found: tuple[Array, Array | None] = imagecodecs.lerc_decode(unpack(data, most), masks=True)
+        values, mask = (None if each is None else _samples_last(each) for each in found)
+        if values is None:
+            raise ValueError("nothing in it")
+        valid = np.ones((1, 1, 1), bool) if mask is None else mask.astype(bool)
+        if values.shape[2] == samples - 1:
+            alpha = np.where(valid, np.uint8(255), np.uint8(0))
+            return np.dstack([values, np.broadcast_to(alpha, (*values.shape[:2], 1))])
+        if values.dtype.kind == "f" and not valid.all():
+            values = np.where(valid, values, values.dtype.type(np.nan))
+        return values
+
+    def _samples_last(array: Array) -> Array:
+        """Bands that were encoded one by one, each with its mask, come band first."""
+        if array.ndim == 2:
+            return array[:, :, None]
+        return array if array.shape[2] in (samples, samples - 1) else np.moveaxis(array, 0, 2)
+
+    return decode
