@@ -176,3 +176,41 @@ def test_an_image_without_a_place_on_earth_passes() -> None:
     image = image_of(grid=grid)
     file = encoded(image)
     verify(file.data, image, 3, file.tile)
+
+
+def jpeg_image(bands: int) -> CogImage:
+    codec = profile("jpeg", Samples(dtype="uint8", bands=bands), 64)
+    colors = ("red", "green", "blue") if bands == 3 else ("gray",)
+    return image_of(bands=bands, codec=codec, color_interpretation=colors)
+
+
+def photographed(image: CogImage) -> EncodedFile:
+    shape = (image.bands, image.grid.height, image.grid.width)
+    pixels = np.random.default_rng(3).integers(60, 190, shape).astype(np.uint8)
+    return encode_tile(image, [(pixels, np.ones(shape[1:], bool))], "average")
+
+
+def test_a_jpeg_of_noise_is_proved_though_gdal_makes_its_colours_whole_otherwise() -> None:
+    for bands in (1, 3):
+        image = jpeg_image(bands)
+        file = photographed(image)
+        verify(file.data, image, 3, file.tile)
+
+
+def test_a_jpeg_that_gdal_decodes_otherwise_is_found() -> None:
+    """GDAL takes the tables from the file's tag, our decoder does not look there."""
+    image = jpeg_image(3)
+    file = photographed(image)
+    tables = image.codec.jpeg_tables
+    assert tables is not None
+    other = bytes([*tables[:7], *(min(value + 9, 255) for value in tables[7:40]), *tables[40:]])
+    with pytest.raises(VerificationFailed, match="GDAL decodes other pixels of level 0"):
+        verify(file.data.replace(tables, other), image, 3, file.tile)
+
+
+def test_a_jpeg_of_other_pixels_is_found() -> None:
+    image = jpeg_image(3)
+    file = photographed(image)
+    sums = (*file.tile.checksums[:2], 0, file.tile.checksums[3])
+    with pytest.raises(VerificationFailed, match="the pixels of level 2 are not those"):
+        verify(file.data, image, 3, file.tile.model_copy(update={"checksums": sums}))

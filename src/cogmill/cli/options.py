@@ -81,7 +81,8 @@ _PLAN_OPTIONS = (
     ),
     click.option(
         "--profile", metavar="NAME", default=_defaults("profile"), show_default=True,
-        help=f"Compression: one of {', '.join(PROFILES)}.",
+        help=f"Compression: one of {', '.join(PROFILES)}. jpeg and webp (but for QUALITY=100) are "
+        "lossy, and so is lerc with MAX_Z_ERROR: nodata becomes a mask there.",
     ),
     click.option(
         "--co", "creation_options", type=key_value, metavar="KEY=VALUE", multiple=True,
