@@ -202,17 +202,6 @@ def test_a_footprint_is_in_degrees_and_may_cross_the_antimeridian() -> None:
     assert 53 < south < north < 55
 
 
-def test_a_raster_on_the_moon_is_refused() -> None:
-    grid = Grid(
-        crs=CRS.from_user_input("IAU_2015:30100").to_wkt(),
-        transform=(0.0, 0.1, 0.0, 10.0, 0.0, -0.1),
-        width=10,
-        height=10,
-    )
-    with pytest.raises(Refused, match="on the Earth"):
-        footprint(grid)
-
-
 # --- the target grid ---------------------------------------------------------------------------
 
 

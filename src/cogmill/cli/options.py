@@ -72,6 +72,21 @@ _PLAN_OPTIONS = (
         help="Target area, in the target coordinate system.",
     ),
     click.option(
+        "--align", is_flag=True,
+        help="Corners are multiples of --resolution, as by gdalwarp -tap.",
+    ),
+    click.option(
+        "--like", metavar="REF.tif", help="Take the coordinate system and grid of this raster."
+    ),
+    click.option(
+        "--tiling-scheme", metavar="NAME",
+        help="Lay blocks on the tiles of a tile matrix set, such as WebMercatorQuad.",
+    ),
+    click.option(
+        "--zoom-level", type=int, metavar="N",
+        help="Of the tiling scheme; by default the nearest to the source's resolution.",
+    ),
+    click.option(
         "--resampling", metavar="KERNEL",
         help=f"One of {', '.join(RESAMPLING)}. By default bilinear, nearest for classes.",
     ),

@@ -17,6 +17,8 @@ from cogmill.errors import Refused, SourceChanged
 from cogmill.job_types import raster_places
 from cogmill.job_types.tools import Tools
 from cogmill.raster import explain, gdal, planning
+from cogmill.raster.grid import Grid
+from cogmill.raster.likeness import grid_of
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.structure import Structure, inspect
@@ -81,7 +83,8 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         older = {}
         if inputs.destination:
             older = raster_places.check_destination(inputs, source, previous, tools)
-        plan = planning.plan(structure, _options(inputs, tools), _stem(inputs, source))
+        like = _like(inputs, tools)
+        plan = planning.plan(structure, _options(inputs, tools), _stem(inputs, source), like)
     contributing = _contributing(source, structure, tools)
     prepared = Prepared(
         plan=plan,
@@ -92,9 +95,7 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
     )
     local = source.scheme == FILE or Location.parse(inputs.destination or "/").scheme == FILE
     return Preflight(
-        source_identity=hashlib.sha256(
-            json.dumps(contributing, sort_keys=True).encode()
-        ).hexdigest(),
+        source_identity=_identity(contributing, like),
         prepared=prepared.model_dump(mode="json"),
         reach=tools.host if local else "any",
         owns=_owned(inputs, tools),
@@ -102,6 +103,27 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         plan_identity=plan.identity,
         event=explain.event(plan),
     )
+
+
+def _like(inputs: Inputs, tools: Tools) -> Grid | None:
+    """Return the grid of the raster that ``--like`` names."""
+    if inputs.like is None:
+        return None
+    reference = Location.parse(inputs.like)
+    if tools.storage.info(reference) is None:
+        raise Refused(f"{reference} does not exist", "check the name that --like was given")
+    path = tools.storage.gdal_address(reference).path
+    if path is None:
+        raise Refused(f"GDAL cannot open {reference}", "copy the file to disk first")
+    return grid_of(path, str(reference))
+
+
+def _identity(contributing: dict[str, str], like: Grid | None) -> str:
+    """Return who the source is; a reference counts by its grid, whatever else is written to it."""
+    known: dict[str, JsonValue] = {**contributing}
+    if like is not None:
+        known["--like"] = like.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _owned(inputs: Inputs, tools: Tools) -> str | None:

@@ -44,6 +44,7 @@ def raster_inputs(
     return checked.model_copy(
         update={
             "source": str(Location.parse(source)),
+            "like": None if checked.like is None else str(Location.parse(checked.like)),
             "destination": resolved,
             "overwrite": overwrite,
         }

@@ -9,6 +9,7 @@ import math
 from typing import Literal
 
 from cogmill.errors import Refused
+from cogmill.raster.grid_options import ZOOM_STRATEGIES
 
 Compression = Literal[
     "raw", "deflate", "lzw", "zstd", "webp", "jpeg", "lerc", "lerc_deflate", "lerc_zstd"
@@ -26,6 +27,9 @@ CREATION_OPTIONS: dict[str, str] = {
     "BIGTIFF": "IF_NEEDED",
     "SPARSE_OK": "FALSE",
     "OVERVIEW_RESAMPLING": "AVERAGE, NEAREST or MODE",
+    "TILING_SCHEME": "the name of a tile matrix set, such as GoogleMapsCompatible",
+    "ZOOM_LEVEL": "a number from 0, the coarsest",
+    "ZOOM_LEVEL_STRATEGY": "AUTO, LOWER or UPPER",
 }
 #: What COMPRESS takes, and what it is called here.
 COMPRESS: dict[str, Compression] = {
@@ -46,7 +50,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "BIGTIFF": ("IF_NEEDED",),
     "SPARSE_OK": ("FALSE", "NO"),
     "OVERVIEW_RESAMPLING": tuple(name.upper() for name in OVERVIEW_RESAMPLING),
+    "ZOOM_LEVEL_STRATEGY": tuple(name.upper() for name in ZOOM_STRATEGIES),
 }
+#: Those that take any text, judged where they are used.
+_TEXTS = frozenset({"TILING_SCHEME"})
 #: The highest level of each compression that has levels; the lowest is 1.
 LEVELS: dict[str, int] = {"deflate": 12, "zstd": 22, "lerc_deflate": 12, "lerc_zstd": 22}
 LERC = ("lerc", "lerc_deflate", "lerc_zstd")
@@ -59,6 +66,8 @@ def check_creation_option(key: str, text: str) -> None:
             f"--co {key} is not an option that can be used",
             f"use one of {', '.join(CREATION_OPTIONS)}",
         )
+    if key in _TEXTS:
+        return
     choices = _CHOICES.get(key)
     if key == "MAX_Z_ERROR":
         fits = _is_error(text)

@@ -23,8 +23,10 @@ _HALF_TURN: Final = 180.0
 #: Points along each side of a raster whose footprint is looked for.
 _FOOTPRINT_SIDE: Final = 33
 _EARTH_RADIUS: Final = 6.378e6
-#: Radii of all ellipsoids of the Earth lie closer together than this.
-_EARTH_TOLERANCE: Final = 0.005
+#: Radii of all ellipsoids of one body lie closer together than this part, and those of no two.
+_SAME_BODY: Final = 0.01
+#: A stretch of longitudes in which no point of a raster lies is one from so many degrees on.
+_LEAST_GAP: Final = 15.0
 
 
 def crs_text(text: str, option: str = "--src-crs") -> str:
@@ -46,7 +48,7 @@ def crs_text(text: str, option: str = "--src-crs") -> str:
     Raises
     ------
     Refused
-        The text names no system, or one that has no place on the Earth.
+        The text names no system, or one that places nothing on a map: vertical, geocentric, local.
     """
     try:
         crs = CRS.from_user_input(text)
@@ -58,7 +60,7 @@ def crs_text(text: str, option: str = "--src-crs") -> str:
         ) from error
     if not (horizontal(crs).is_projected or horizontal(crs).is_geographic):
         raise Refused(
-            f"{crs.name} is a {crs.type_name}, which has no place on the Earth",
+            f"{crs.name} is a {crs.type_name}, which has no place on a map of the Earth",
             f"name a geographic or projected one with {option}",
         )
     authority = None if crs.is_bound else crs.to_authority(min_confidence=100)
@@ -78,6 +80,45 @@ def horizontal(crs: CRS) -> CRS:
     if crs.is_compound:
         crs = crs.sub_crs_list[0]
     return crs.source_crs if crs.is_bound and crs.source_crs is not None else crs
+
+
+def without_heights(crs: CRS) -> CRS:
+    """Return a system without its heights, and otherwise as it is: bound to a datum shift, say."""
+    if crs.is_compound:
+        crs = crs.sub_crs_list[0]
+    return crs.to_2d()
+
+
+def heights(src_crs: str, dst_crs: str) -> tuple[str, ...]:
+    """Return warnings of what becomes of the vertical part of a system: pixels are not heights.
+
+    Parameters
+    ----------
+    src_crs, dst_crs : str
+        As WKT.
+
+    Raises
+    ------
+    Refused
+        The target would say of the pixels that they are heights that they are not.
+    """
+    source, target = (_vertical(CRS.from_user_input(crs)) for crs in (src_crs, dst_crs))
+    if target is not None and target != source:
+        raise Refused(
+            f"the target's coordinate system has heights ({target}), the source's "
+            f"{'has ' + source if source else 'none'}, and values of pixels are never shifted",
+            "name the horizontal part alone with --dst-crs",
+        )
+    if source is not None and target is None:
+        return (f"values stay as they are ({source}), and the output's system has no heights",)
+    return ()
+
+
+def _vertical(crs: CRS) -> str | None:
+    if crs.is_compound:
+        return str(crs.sub_crs_list[1].name)
+    flat = horizontal(crs)
+    return "ellipsoidal height" if len(flat.axis_info) > 2 else None
 
 
 @lru_cache(maxsize=64)
@@ -100,10 +141,10 @@ def northing_first(crs: str) -> bool:
 
 def metres_per_unit(crs: str) -> float:
     """Return how long one unit of a system is, along a meridian for angles."""
-    axis = horizontal(CRS.from_user_input(crs)).axis_info[0]
-    factor = float(axis.unit_conversion_factor)
-    is_angle = horizontal(CRS.from_user_input(crs)).is_geographic
-    return factor * _EARTH_RADIUS if is_angle else factor
+    flat = horizontal(CRS.from_user_input(crs))
+    factor = float(flat.axis_info[0].unit_conversion_factor)
+    radius = _EARTH_RADIUS if flat.ellipsoid is None else flat.ellipsoid.semi_major_metre
+    return factor * float(radius) if flat.is_geographic else factor
 
 
 @lru_cache(maxsize=64)
@@ -164,8 +205,38 @@ def lattice(bounds: tuple[float, float, float, float], side: int) -> tuple[Float
     return xs.ravel(), ys.ravel()
 
 
+def degrees_of(crs: CRS) -> CRS:
+    """Return longitude and latitude in degrees on the body that a system is of.
+
+    Parameters
+    ----------
+    crs : CRS
+        Geographic or projected.
+
+    Returns
+    -------
+    CRS
+        WGS 84 on the Earth, else what the system itself is made of.
+    """
+    geographic = horizontal(crs).geodetic_crs
+    if geographic is None or same_body(crs, CRS.from_user_input("OGC:CRS84")):
+        return CRS.from_user_input("OGC:CRS84")
+    return geographic.to_2d()
+
+
+def same_body(one: CRS, other: CRS) -> bool:
+    """Whether two systems are of one planet or moon, by their radii."""
+    radii = [
+        None if each.ellipsoid is None else float(each.ellipsoid.semi_major_metre)
+        for each in (horizontal(one), horizontal(other))
+    ]
+    if radii[0] is None or radii[1] is None:
+        return False
+    return abs(radii[0] / radii[1] - 1) < _SAME_BODY
+
+
 def footprint(grid: Grid) -> LonLat:
-    """Return the rectangle of longitudes and latitudes that a raster covers.
+    """Return the rectangle of longitudes and latitudes that a raster covers on its planet.
 
     Parameters
     ----------
@@ -175,33 +246,36 @@ def footprint(grid: Grid) -> LonLat:
     Raises
     ------
     Refused
-        No point of the raster has a longitude and latitude on the Earth.
+        No point of the raster has a longitude and latitude.
     """
     cols, rows = lattice((0, grid.height, grid.width, 0), _FOOTPRINT_SIDE)
     xs, ys = grid.position_arrays(cols, rows)
     refused = Refused(
-        "no part of the raster lies where its coordinate system is defined on the Earth",
+        "no part of the raster lies where its coordinate system is defined",
         "check its geotransform, or name the system it is in with --src-crs",
     )
-    crs = CRS.from_user_input(grid.crs)
-    ellipsoid = crs.ellipsoid
-    if ellipsoid is None or not _is_earth(ellipsoid.semi_major_metre):
-        raise refused
+    crs = without_heights(CRS.from_user_input(grid.crs))
     try:
-        there: Any = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+        there: Any = Transformer.from_crs(crs, degrees_of(crs), always_xy=True)
         lons, lats = there.transform(xs, ys)
     except ProjError as error:
         raise refused from error
     found = np.isfinite(lons) & np.isfinite(lats) & (np.abs(lats) <= _HALF_TURN / 2)
     if not found.any():
         raise refused
-    lons, lats = lons[found], np.asarray(lats)[found]
-    west, east = float(lons.min()), float(lons.max())
-    if east - west > _HALF_TURN:
-        turned = np.where(lons < 0, lons + 2 * _HALF_TURN, lons)
-        if turned.max() - turned.min() < east - west:
-            west, east = float(turned.min()), float(turned.max()) - 2 * _HALF_TURN
+    west, east = _longitudes(np.asarray(lons)[found])
+    lats = np.asarray(lats)[found]
     return west, float(lats.min()), east, float(lats.max())
+
+
+def _longitudes(lons: Floats) -> tuple[float, float]:
+    """Return west and east of points on a circle: what lies beside their largest gap."""
+    ordered = np.unique((lons + _HALF_TURN) % (2 * _HALF_TURN) - _HALF_TURN)
+    gaps = np.diff(ordered, append=ordered[0] + 2 * _HALF_TURN)
+    widest = int(gaps.argmax())
+    if gaps[widest] < _LEAST_GAP:
+        return -_HALF_TURN, _HALF_TURN
+    return float(ordered[(widest + 1) % len(ordered)]), float(ordered[widest])
 
 
 def area_points(crs: str, area: LonLat, side: int = 17) -> tuple[Floats, Floats]:
@@ -217,13 +291,11 @@ def area_points(crs: str, area: LonLat, side: int = 17) -> tuple[Floats, Floats]
         Points along each side; those that the system cannot hold are left out.
     """
     west, south, east, north = area
-    lons, lats = lattice((west, south, west + (east - west) % (2 * _HALF_TURN), north), side)
+    width = (east - west) % (2 * _HALF_TURN) or (2 * _HALF_TURN if east > west else 0.0)
+    lons, lats = lattice((west, south, west + width, north), side)
     lons = np.where(lons > _HALF_TURN, lons - 2 * _HALF_TURN, lons)
-    back: Any = Transformer.from_crs("OGC:CRS84", CRS.from_user_input(crs), always_xy=True)
+    own = without_heights(CRS.from_user_input(crs))
+    back: Any = Transformer.from_crs(degrees_of(own), own, always_xy=True)
     xs, ys = (np.asarray(each, np.float64) for each in back.transform(lons, lats))
     found = np.isfinite(xs) & np.isfinite(ys)
     return xs[found], ys[found]
-
-
-def _is_earth(semi_major_metre: float) -> bool:
-    return abs(semi_major_metre / _EARTH_RADIUS - 1) < _EARTH_TOLERANCE

@@ -26,10 +26,13 @@ from cogmill.raster.crs import (
     area_points,
     crs_text,
     footprint,
+    heights,
     metres_per_unit,
+    same_body,
     same_crs,
     transform,
     transform_back,
+    without_heights,
 )
 from cogmill.raster.probing import disagreement
 
@@ -38,6 +41,7 @@ __all__ = [
     "choose_operation",
     "crs_text",
     "footprint",
+    "heights",
     "same_crs",
     "transform",
     "transform_back",
@@ -141,6 +145,7 @@ def choose_operation(
         No operation, only a ballpark, a better grid is missing under `strict`, or the two PROJ
         disagree.
     """
+    _refuse_other_body(src_crs, dst_crs)
     task = _Task((src_crs, dst_crs), area_lonlat, area_points(src_crs, area_lonlat))
     ways, unavailable = _candidates(task)
     if user_operation is not None:
@@ -155,6 +160,20 @@ def choose_operation(
     if best is not None and strict:
         raise Refused(_loss_text(best, chosen), _grid_remedy(best))
     return _probed(_operation(chosen, best), task)
+
+
+def _refuse_other_body(src_crs: str, dst_crs: str) -> None:
+    source, target = (CRS.from_user_input(crs) for crs in (src_crs, dst_crs))
+    if not same_body(source, target):
+        radii = [
+            "no ellipsoid" if each.ellipsoid is None else f"{each.ellipsoid.semi_major_metre:.0f} m"
+            for each in (source, target)
+        ]
+        raise Refused(
+            f"{source.name} and {target.name} are of two planets or moons: their radii are "
+            f"{' and '.join(radii)}",
+            "name a --dst-crs of the source's own, or correct the source's with --src-crs",
+        )
 
 
 def _operation(chosen: _Way, best: _Way | None) -> CoordinateOperation:
@@ -179,7 +198,7 @@ def _candidates(task: _Task) -> tuple[list[_Way], list[_Way]]:
     west, south, east, north = task.area
     # A footprint of no size is no area of interest to PROJ.
     area = AreaOfInterest(west - 1e-9, max(south - 1e-9, -90), east + 1e-9, min(north + 1e-9, 90))
-    source, target = (CRS.from_user_input(crs) for crs in task.ends)
+    source, target = (without_heights(CRS.from_user_input(crs)) for crs in task.ends)
     try:
         with warnings.catch_warnings():
             # It warns of a missing grid; so do we, with what that costs.

@@ -6,18 +6,10 @@ imports neither rasterio, pyproj nor numpy.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PlainSerializer,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cogmill.errors import Refused
 from cogmill.raster.creation import (
@@ -29,6 +21,14 @@ from cogmill.raster.creation import (
     Compression,
     check_creation_option,
 )
+from cogmill.raster.grid_options import (
+    GridOptions,
+    Number,
+    Tiling,
+    ZoomStrategy,
+    json_number,
+    scheme_name,
+)
 
 __all__ = [
     "CREATION_OPTIONS",
@@ -38,6 +38,7 @@ __all__ = [
     "RESAMPLING",
     "Number",
     "PlanOptions",
+    "Tiling",
     "json_number",
 ]
 
@@ -71,26 +72,11 @@ TILE_BLOCKS = 8
 MAX_TILE = 65536
 
 
-def json_number(value: float) -> float | str:
-    """Return a float as JSON can hold it: NaN and the infinities become text."""
-    return value if math.isfinite(value) else repr(value)
-
-
-#: A float that survives JSON exactly, NaN and the infinities included (as text).
-Number = Annotated[float, PlainSerializer(json_number, when_used="json")]
-
-
-class PlanOptions(BaseModel):
+class PlanOptions(GridOptions):
     """What the user asks for; every field left alone is decided from the data.
 
     Attributes
     ----------
-    dst_crs : str or None
-        Target coordinate system, anything PROJ reads. None: the source's.
-    resolution : (float, float) or None
-        Size of a target pixel along x and y, in units of the target system, both positive.
-    bounds : (float, float, float, float) or None
-        Left, bottom, right, top in the target system.
     resampling : str or None
         One of `RESAMPLING`. None: bilinear for continuous data, nearest for classes.
     overview_resampling : str or None
@@ -123,15 +109,10 @@ class PlanOptions(BaseModel):
         Hint: children that run at once.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dst_crs: str | None = None
-    resolution: tuple[Number, Number] | None = None
-    bounds: tuple[Number, Number, Number, Number] | None = None
     resampling: str | None = None
     overview_resampling: str | None = None
     profile: str = "deflate"
-    creation_options: dict[str, str] = {}
+    creation_options: dict[str, str] = Field(default_factory=dict)
     blocksize: int = 512
     tile_size: int = 4096
     nodata: Number | None = None
@@ -173,44 +154,13 @@ class PlanOptions(BaseModel):
                 f"see cogmill run --help for {_option(name)}",
             ) from None
 
-    @property
-    def changes_grid(self) -> bool:
-        """Whether the user named a target system, a resolution or bounds."""
-        return (self.dst_crs or self.resolution or self.bounds) is not None
-
-    @field_validator("dst_crs", "src_crs", "coordinate_operation")
+    @field_validator("src_crs", "coordinate_operation")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise Refused(
                 "a coordinate system or operation was given as an empty text",
                 "name one, for example EPSG:3857, or leave the option out",
-            )
-        return value
-
-    @field_validator("resolution")
-    @classmethod
-    def _sane_resolution(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not all(math.isfinite(side) and side > 0 for side in value):
-            raise Refused(
-                f"--resolution {value[0]:g},{value[1]:g} is not a pixel size",
-                "give positive numbers, in units of the target coordinate system",
-            )
-        return value
-
-    @field_validator("bounds")
-    @classmethod
-    def _sane_bounds(
-        cls, value: tuple[float, float, float, float] | None
-    ) -> tuple[float, float, float, float] | None:
-        if value is None:
-            return value
-        left, bottom, right, top = value
-        if not all(map(math.isfinite, value)) or left >= right or bottom >= top:
-            raise Refused(
-                f"--bounds {left:g} {bottom:g} {right:g} {top:g} is empty or not finite",
-                "give left, bottom, right, top in the target coordinate system, "
-                "left < right and bottom < top",
             )
         return value
 
@@ -294,6 +244,11 @@ class PlanOptions(BaseModel):
             )
         self._check_level()
         self._check_loss()
+        if self.tiling is None and {"ZOOM_LEVEL", "ZOOM_LEVEL_STRATEGY"} & {*self.creation_options}:
+            raise Refused(
+                "--co ZOOM_LEVEL and ZOOM_LEVEL_STRATEGY belong to a tiling scheme",
+                "add --co TILING_SCHEME=GoogleMapsCompatible",
+            )
         return self
 
     def _check_loss(self) -> None:
@@ -352,6 +307,20 @@ class PlanOptions(BaseModel):
         """The error of LERC that was asked for, None for the default."""
         text = self.creation_options.get("MAX_Z_ERROR")
         return None if text is None else float(text)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tile matrix set that was asked for; ``--co`` speaks before the options."""
+        named = self.creation_options
+        scheme = named.get("TILING_SCHEME", self.tiling_scheme)
+        if scheme is None or scheme.upper() == "CUSTOM":
+            return None
+        level = named.get("ZOOM_LEVEL", self.zoom_level)
+        return Tiling(
+            scheme=scheme_name(scheme),
+            zoom_level=None if level is None else int(level),
+            strategy=cast(ZoomStrategy, named.get("ZOOM_LEVEL_STRATEGY", "auto").lower()),
+        )
 
     @property
     def overviews_by(self) -> str | None:

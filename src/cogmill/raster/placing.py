@@ -8,18 +8,21 @@ from typing import Final
 from pydantic import ValidationError
 
 from cogmill.errors import Refused
+from cogmill.raster import seams
 from cogmill.raster.decisions import Notes
 from cogmill.raster.geodesy import (
     CoordinateOperation,
     choose_operation,
     crs_text,
     footprint,
+    heights,
     same_crs,
 )
 from cogmill.raster.grid import Grid
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.structure import Structure
 from cogmill.raster.target import target_grid
+from cogmill.raster.tiling import tiled_grid, tiling_crs
 
 #: A raster without a transform: its pixels are its coordinates.
 _PIXELS: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -53,7 +56,9 @@ class Placement:
     why: str
 
 
-def place(structure: Structure, options: PlanOptions, notes: Notes) -> Placement:
+def place(
+    structure: Structure, options: PlanOptions, notes: Notes, like: Grid | None = None
+) -> Placement:
     """Return both grids and the operation between them.
 
     Parameters
@@ -61,9 +66,11 @@ def place(structure: Structure, options: PlanOptions, notes: Notes) -> Placement
     structure : Structure
         The source.
     options : PlanOptions
-        Target system, resolution, bounds, source system, operation.
+        Target system, resolution, bounds, tiling scheme, source system, operation.
     notes : Notes
-        Gets the operation's warnings.
+        Gets warnings of the operation and the grid.
+    like : Grid, optional
+        The grid of the raster that ``options.like`` names.
 
     Raises
     ------
@@ -80,26 +87,91 @@ def place(structure: Structure, options: PlanOptions, notes: Notes) -> Placement
             "say which one it has with --src-crs, for example --src-crs EPSG:32633",
         )
     placed = source.model_copy(update={"crs": crs_text(source.crs, "--src-crs")})
-    dst_crs = crs_text(options.dst_crs, "--dst-crs") if options.dst_crs else placed.crs
+    dst_crs = _target_crs(placed.crs, options, like)
     operation = None
     if options.coordinate_operation is None and same_crs(placed.crs, dst_crs):
         dst_crs = placed.crs
     else:
-        operation = choose_operation(
-            placed.crs,
-            dst_crs,
-            footprint(placed),
-            options.coordinate_operation,
-            options.strict_crs,
-        )
+        operation = _operation(placed, dst_crs, options)
         for warning in operation.warnings:
             notes.warn(warning)
+        for warning in heights(placed.crs, dst_crs):
+            notes.warn(warning)
     pipeline = operation.pipeline if operation else None
-    target = target_grid(placed, dst_crs, pipeline, options.resolution, options.bounds)
+    target = _target(placed, dst_crs, pipeline, options, like)
     _refuse_absurd(target, options)
     if operation is None and _same_place(source, target):
         return Placement(source, source, None, True, "the target grid is the source's own")
+    if operation is not None:
+        _say_where_it_ends(placed, target, options, notes)
     return Placement(placed, target, operation, False, _why(options))
+
+
+def _target_crs(source_crs: str, options: PlanOptions, like: Grid | None) -> str:
+    """Return the system of the target as WKT."""
+    if like is not None:
+        return like.crs
+    tiling = options.tiling
+    if tiling is None:
+        return crs_text(options.dst_crs, "--dst-crs") if options.dst_crs else source_crs
+    crs = tiling_crs(tiling)
+    if options.dst_crs is not None and not same_crs(crs_text(options.dst_crs, "--dst-crs"), crs):
+        raise Refused(
+            f"--dst-crs {options.dst_crs} is not the system of the tiling scheme {tiling.scheme}",
+            "leave out --dst-crs, or the tiling scheme",
+        )
+    return crs
+
+
+def _operation(placed: Grid, dst_crs: str, options: PlanOptions) -> CoordinateOperation:
+    operation = choose_operation(
+        placed.crs,
+        dst_crs,
+        footprint(placed),
+        options.coordinate_operation,
+        options.strict_crs,
+    )
+    pipeline = seams.around(placed, operation.pipeline)
+    seams.refuse_doubled(placed, dst_crs, pipeline)
+    return operation.model_copy(update={"pipeline": pipeline})
+
+
+def _target(
+    placed: Grid, dst_crs: str, pipeline: str | None, options: PlanOptions, like: Grid | None
+) -> Grid:
+    if like is not None:
+        return like.model_copy(update={"crs": dst_crs})
+    tiling = options.tiling
+    whole = target_grid(
+        placed, dst_crs, pipeline, options.resolution, options.bounds, options.align
+    )
+    if tiling is None:
+        return whole
+    if options.bounds is not None:
+        # Bounds choose blocks, and must not bend the pixel that chooses the zoom level.
+        pixel = target_grid(placed, dst_crs, pipeline).transform[1]
+        whole = target_grid(placed, dst_crs, pipeline, (pixel, pixel), options.bounds)
+    elif seams.crosses(whole):
+        raise Refused(
+            f"the raster lies across the edge of the tiling scheme {tiling.scheme}",
+            "make one COG for each side of it, with --bounds",
+        )
+    return tiled_grid(whole, tiling, options.block)[0]
+
+
+def _say_where_it_ends(placed: Grid, target: Grid, options: PlanOptions, notes: Notes) -> None:
+    """Warn of a grid beyond the antimeridian, and of poles that it does not hold."""
+    if seams.crosses(target):
+        notes.warn(
+            "the target grid goes on beyond the antimeridian (180 degrees) so that it is in one "
+            "piece; make one output for each side with --bounds where a reader does not take that"
+        )
+    cut = seams.within_mercator(placed, target.crs)
+    if cut.height < placed.height and options.bounds is None:
+        notes.warn(
+            f"{placed.height - cut.height} rows beyond {seams.MERCATOR_LATITUDE:.2f} degrees of "
+            "latitude are left out, for Mercator's projection puts the poles at infinity"
+        )
 
 
 def _refuse_points(structure: Structure) -> None:
@@ -157,13 +229,4 @@ def _same_place(source: Grid, target: Grid) -> bool:
 
 
 def _why(options: PlanOptions) -> str:
-    named = [
-        name
-        for name, value in (
-            ("--dst-crs", options.dst_crs),
-            ("--resolution", options.resolution),
-            ("--bounds", options.bounds),
-        )
-        if value is not None
-    ]
-    return f"{' and '.join(named)} asked for another grid"
+    return f"{' and '.join(options.grid_named)} asked for another grid"

@@ -56,7 +56,9 @@ TILE_LEVELS: Final = TILE_OVERVIEWS
 _STREAMED_ROWS: Final = 2
 
 
-def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
+def plan(
+    structure: Structure, options: PlanOptions, stem: str, like: Grid | None = None
+) -> RasterPlan:
     """Return how one raster becomes COGs.
 
     Parameters
@@ -67,6 +69,8 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
         What the user asked for; `memory` is what one child may use.
     stem : str
         Output names begin with it.
+    like : Grid, optional
+        The grid of the raster that ``options.like`` names.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def plan(structure: Structure, options: PlanOptions, stem: str) -> RasterPlan:
     """
     notes = Notes()
     _warn_left_behind(structure, notes)
-    placement = place(structure, options, notes)
+    placement = place(structure, options, notes, like)
     found = codec(structure, options)
     validity = decide_validity(structure, options, not placement.copies, notes)
     validity = lossy_validity(structure, validity, found, notes)
@@ -230,15 +234,20 @@ def _image(
 
 
 def _refuse_elsewhere(options: PlanOptions, spec: WarpSpec | None) -> None:
-    """Refuse bounds in which there is nothing of the source: a result of no file helps nobody."""
-    if options.bounds is None or spec is None:
+    """Refuse a grid in which there is nothing of the source: a result of no file helps nobody."""
+    if (options.bounds or options.like) is None or spec is None:
         return
-    if source_window(spec, spec.target.window) is None:
-        given = " ".join(f"{each:g}" for each in options.bounds)
+    if source_window(spec, spec.target.window) is not None:
+        return
+    if options.bounds is None:
         raise Refused(
-            f"--bounds {given} does not touch the source",
-            "give bounds in units of the target coordinate system",
+            f"the grid of {options.like} does not touch the source", "name another with --like"
         )
+    given = " ".join(f"{each:g}" for each in options.bounds)
+    raise Refused(
+        f"--bounds {given} does not touch the source",
+        "give bounds in units of the target coordinate system",
+    )
 
 
 def _warn_left_behind(structure: Structure, notes: Notes) -> None:

@@ -6,12 +6,15 @@ import math
 import warnings
 from typing import Final
 
+import numpy as np
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import calculate_default_transform
 
 from cogmill.errors import Refused
+from cogmill.raster import seams
+from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import GeoTransform, Grid
 
 #: TIFF counts the pixels of a side in 32 bits, GDAL with a sign.
@@ -21,6 +24,11 @@ MOST_PIXELS: Final = 10**14
 
 Bounds = tuple[float, float, float, float]
 
+#: A corner this part of a pixel off a multiple of the resolution is on it.
+_ON_THE_EDGE: Final = 1e-8
+#: Points along each side of bounds whose pixels are looked for in the source.
+_SIDE: Final = 33
+
 
 def target_grid(
     source: Grid,
@@ -28,8 +36,12 @@ def target_grid(
     coordinate_operation: str | None,
     resolution: tuple[float, float] | None = None,
     bounds: Bounds | None = None,
+    align: bool = False,
 ) -> Grid:
-    """Return the grid that gdalwarp would choose, with what the user names as ``-tr`` and ``-te``.
+    """Return the grid that gdalwarp would choose, with what is named as ``-tr, -te`` and ``-tap``.
+
+    Two grids are not gdalwarp's. Across the target's seam (the antimeridian) it goes on beyond it,
+    where gdalwarp's goes around the world; and Mercator's projection ends at 85.05 degrees.
 
     Parameters
     ----------
@@ -43,6 +55,8 @@ def target_grid(
         Width and height of a pixel in units of the target system, both positive.
     bounds : (float, float, float, float), optional
         Left, bottom, right, top in the target system.
+    align : bool, optional
+        True: the corners are moved outwards to multiples of the resolution.
 
     Returns
     -------
@@ -56,12 +70,15 @@ def target_grid(
     """
     _check_resolution(resolution)
     _check_bounds(bounds)
-    suggested, size = _suggested(source, dst_crs, coordinate_operation)
+    suggested, size = _suggested(source, dst_crs, coordinate_operation, bounds)
     if resolution is None and bounds is None:
         return _grid(dst_crs, suggested, size)
     x0, dx, _, y0, _, dy = suggested
     width, height = resolution or (dx, -dy)
     left, bottom, right, top = bounds or (x0, y0 + size[1] * dy, x0 + size[0] * dx, y0)
+    if align:
+        left, right = _multiples(left, right, width)
+        bottom, top = _multiples(bottom, top, height)
     cols, rows = _whole((right - left) / width), _whole((top - bottom) / height)
     if bounds is not None and resolution is None:
         # The suggested size of a pixel is adjusted so that the bounds hold exactly. (Gdalwarp
@@ -71,7 +88,55 @@ def target_grid(
     return _grid(dst_crs, (left, width, 0.0, top, 0.0, -height), (cols, rows))
 
 
+def _multiples(low: float, high: float, size: float) -> tuple[float, float]:
+    """Return a stretch moved outwards to multiples of a size, by rounding errors excepted."""
+    first = math.floor(low / size + _ON_THE_EDGE)
+    return first * size, max(math.ceil(high / size - _ON_THE_EDGE), first + 1) * size
+
+
 def _suggested(
+    source: Grid, dst_crs: str, operation: str | None, bounds: Bounds | None
+) -> tuple[GeoTransform, tuple[int, int]]:
+    """Return geotransform and size of the grid without what the user names."""
+    if operation is not None:
+        source = seams.within_mercator(source, dst_crs)
+    found = seams.across(source, dst_crs, operation)
+    if found is not None:
+        left, bottom, right, top, pixel = found
+        cols, rows = _whole((right - left) / pixel), _whole((top - bottom) / pixel)
+        return (left, pixel, 0.0, top, 0.0, -pixel), (max(cols, 1), max(rows, 1))
+    suggested, size = _by_gdal(source, dst_crs, operation)
+    whole = Grid(crs=dst_crs, transform=suggested, width=size[0], height=size[1])
+    if operation is None or not seams.endless(whole):
+        return suggested, size
+    if bounds is None:
+        raise Refused(
+            "the raster reaches a place that lies infinitely far away in the target's projection, "
+            "such as the pole of the other side",
+            "give --bounds within the target's area of use, or name another --dst-crs",
+        )
+    pixel = _pixel_within(source, dst_crs, operation, bounds)
+    return (bounds[0], pixel, 0.0, bounds[3], 0.0, -pixel), (1, 1)
+
+
+def _pixel_within(source: Grid, dst_crs: str, operation: str, bounds: Bounds) -> float:
+    """Return the median size of the source's pixels within bounds of the target."""
+    left, bottom, right, top = bounds
+    xs, ys = np.meshgrid(np.linspace(left, right, _SIDE), np.linspace(top, bottom, _SIDE))
+    places = source.place_arrays(*transform_back((source.crs, dst_crs), operation, xs, ys))
+    (down_x, across_x), (down_y, across_y) = (np.gradient(each) for each in places)
+    with np.errstate(invalid="ignore"):
+        pixels = np.abs(across_x * down_y - down_x * across_y)
+    pixels = pixels[np.isfinite(pixels) & (pixels > 0)]
+    if not len(pixels):
+        raise Refused(
+            "--bounds hold no place of the source", "give bounds in the target coordinate system"
+        )
+    cell = (right - left) * (top - bottom) / (_SIDE - 1) ** 2
+    return math.sqrt(cell / float(np.median(pixels)))
+
+
+def _by_gdal(
     source: Grid, dst_crs: str, operation: str | None
 ) -> tuple[GeoTransform, tuple[int, int]]:
     options = {} if operation is None else {"COORDINATE_OPERATION": operation}
