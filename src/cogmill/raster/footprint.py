@@ -10,13 +10,14 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import Floats, Window
-from cogmill.raster.warpspec import KernelScales, WarpSpec
+from cogmill.raster.seams import comes_round
+from cogmill.raster.warpspec import WarpSpec
 
 #: Largest side of a region that GDAL warps at a time, in target pixels.
 CHUNK: Final = 1024
@@ -40,8 +41,9 @@ _UNSCALED: Final = 0.95
 _BLOCK_MARGIN: Final = 2.0
 #: What small allocations and rounding to pages add.
 _ALLOCATOR_BYTES: Final = 1 << 20
-_LATTICE: Final = 33
 _FAR: Final = 1e9
+#: Near the ends of a source that goes around the world GDAL asks for both of them.
+_SEAM_PIXELS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,57 +101,6 @@ def source_positions(spec: WarpSpec, cols: Floats, rows: Floats) -> tuple[Floats
     return np.clip(places[0], -_FAR, _FAR), np.clip(places[1], -_FAR, _FAR)
 
 
-def kernel_scales(spec: WarpSpec) -> KernelScales:
-    """Return the kernel's scales for a whole job, from the Jacobian on a lattice of the target.
-
-    Parameters
-    ----------
-    spec : WarpSpec
-        The warp; its own scales are not looked at.
-
-    Returns
-    -------
-    KernelScales
-        Over the places of the lattice that lie on the source; over all of them where none does.
-    """
-    source, target = spec.source, spec.target
-    cols, rows = np.meshgrid(
-        np.linspace(0.5, target.width - 0.5, _LATTICE),
-        np.linspace(0.5, target.height - 0.5, _LATTICE),
-    )
-    steps = ((-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5))
-    at_cols = np.stack([cols + col for col, _ in steps])
-    at_rows = np.stack([rows + row for _, row in steps])
-    src_cols, src_rows = source_positions(spec, at_cols, at_rows)
-    with np.errstate(divide="ignore"):
-        xs = 1 / np.hypot(src_cols[1] - src_cols[0], src_cols[3] - src_cols[2])
-        ys = 1 / np.hypot(src_rows[1] - src_rows[0], src_rows[3] - src_rows[2])
-    there = np.isfinite(xs) & np.isfinite(ys)
-    on_source = there & (src_cols[0] >= 0) & (src_cols[0] <= source.width)
-    on_source &= (src_rows[0] >= 0) & (src_rows[0] <= source.height)
-    used = on_source if on_source.any() else there
-    if not used.any():
-        return KernelScales(xscale=1, yscale=1, minimum=1, median=1, maximum=1)
-    both = np.sqrt(xs[used] * ys[used])
-    return KernelScales(
-        xscale=_scale(xs[used]),
-        yscale=_scale(ys[used]),
-        minimum=_rounded(both.min()),
-        median=_rounded(np.median(both)),
-        maximum=_rounded(both.max()),
-    )
-
-
-def _scale(scales: Floats) -> float:
-    median = _rounded(np.median(scales))
-    return 1.0 if median >= _UNSCALED else median
-
-
-def _rounded(value: Any) -> float:
-    """Six significant digits: a scale is a choice, and travels as text."""
-    return float(f"{float(value):.6g}")
-
-
 @lru_cache(maxsize=256)
 def footprint(spec: WarpSpec, window: Window) -> Footprint:
     """Return what a window of the target needs of the source, and how it is cut to be warped.
@@ -178,6 +129,7 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
     sampled = max(bends) * max(ratio, ratio**2) + max(gaps)
     extra = min(spec.reach + 1 + math.ceil(sampled), max(spec.source.width, spec.source.height))
     margins = [bend + gap for bend, gap in zip(bends, gaps, strict=True)]
+    around = comes_round(spec.source)
     chunks = []
     for down in range(len(row_edges) - 1):
         for across in range(len(col_edges) - 1):
@@ -192,10 +144,10 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
                 continue
             cell = target.width / cells, target.height / cells
             found = [
-                _needed(each[part], margin, _Axis(spec, length, whole_length, extra, cell))
-                for each, margin, length, whole_length in (
-                    (places[0], margins[0], target.width, spec.source.width),
-                    (places[1], margins[1], target.height, spec.source.height),
+                _needed(each[part], margin, _Axis(spec, length, whole_length, extra, cell, turn))
+                for each, margin, length, whole_length, turn in (
+                    (places[0], margins[0], target.width, spec.source.width, around),
+                    (places[1], margins[1], target.height, spec.source.height, False),
                 )
             ]
             if found[0] is not None and found[1] is not None:
@@ -364,13 +316,17 @@ def _gap(places: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of a region: its length, the source's, what is extra, and the lattice's cell."""
+    """One axis of a region: its length, the source's, what is extra, the lattice's cell.
+
+    `around` is True where the last pixel's neighbour is the first.
+    """
 
     spec: WarpSpec
     target: int
     whole: int
     extra: int
     cell: tuple[float, float]
+    around: bool
 
     @property
     def by_blocks(self) -> bool:
@@ -399,6 +355,9 @@ def _needed(places: Floats, margin: float, axis: _Axis) -> tuple[int, int] | Non
         return None
     whole = axis.whole
     low, high = float(np.nanmin(places)) - margin, float(np.nanmax(places)) + margin
+    near_an_end = low < _SEAM_PIXELS or high > whole - _SEAM_PIXELS
+    if axis.around and near_an_end:
+        return 0, whole
     if high < 0 or low > whole:
         return None
     # As GDAL: the kernel grows with the region's own scale, then by what was said to be extra.

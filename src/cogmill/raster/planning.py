@@ -25,7 +25,7 @@ from cogmill.raster.decisions import (
 )
 from cogmill.raster.demands import Job
 from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
-from cogmill.raster.footprint import kernel_scales, source_window
+from cogmill.raster.footprint import source_window
 from cogmill.raster.fragments import assembly_memory
 from cogmill.raster.gdalwarp import gdalwarp_commands
 from cogmill.raster.grid import Grid, OutputTile, Window
@@ -35,6 +35,7 @@ from cogmill.raster.overviews import level_sizes, overview_count
 from cogmill.raster.placing import Placement, place
 from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
+from cogmill.raster.scales import kernel_scales
 from cogmill.raster.structure import Structure
 from cogmill.raster.tiff_tags import image_tags
 from cogmill.raster.warpspec import KernelScales, WarpSpec

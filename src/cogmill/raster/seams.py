@@ -21,7 +21,7 @@ from cogmill.raster.crs import Floats, horizontal, northing_first, transform, tr
 from cogmill.raster.grid import Grid
 
 #: Projections in which x is longitude times a constant: they come round as longitudes do.
-_CYLINDERS: Final = ("mercator", "equidistant cylindrical", "equal area (normal)", "plate")
+_CYLINDERS: Final = ("mercator", "cylindrical", "plate", "equirectangular")
 _NOT_CYLINDERS: Final = ("transverse", "oblique", "hotine")
 #: Web maps end where the Mercator projection of the sphere is a square (OGC TMS 2.0, annex D).
 MERCATOR_LATITUDE: Final = 85.0511287798066
@@ -33,6 +33,8 @@ _SIDE: Final = 65
 _LEAST_GAP: Final = 1 / 36
 #: In radii of the body: no place of a map is that far from its origin, but for a pole at infinity.
 _NOWHERE: Final = 16.0
+#: In degrees, and in pixels: what rounding errors come to at most.
+_ROUNDING: Final = 1e-6
 #: How much of a raster may come back to another place than its own.
 _SLACK_PIXELS: Final = 1.5
 
@@ -45,14 +47,15 @@ class Cylinder:
     ----------
     period : float
         Length of a turn, in its units.
-    centre : float
-        The x of its central meridian.
+    centre, meridian : float
+        The x of its central meridian, and its longitude in degrees.
     south, north : float
         The y beyond which nothing is put: infinite but for Mercator's projection.
     """
 
     period: float
     centre: float
+    meridian: float
     south: float
     north: float
 
@@ -69,7 +72,7 @@ def cylinder(crs: str) -> Cylinder | None:
     flat = horizontal(CRS.from_user_input(crs))
     if flat.is_geographic:
         turn = 2 * math.pi / float(flat.axis_info[0].unit_conversion_factor)
-        return Cylinder(turn, 0.0, -math.inf, math.inf)
+        return Cylinder(turn, 0.0, 0.0, -math.inf, math.inf)
     method = str(getattr(flat.coordinate_operation, "method_name", "")).lower()
     if any(name in method for name in _NOT_CYLINDERS) or flat.geodetic_crs is None:
         return None
@@ -78,14 +81,52 @@ def cylinder(crs: str) -> Cylinder | None:
     there: Any = Transformer.from_crs(_degrees(flat), flat, always_xy=True)
     lons = np.arange(-180.0, 180.0)
     xs = np.asarray(there.transform(lons, np.zeros_like(lons))[0])
-    ends = [math.inf, math.inf]
+    ends = [-math.inf, math.inf]
     if "mercator" in method:
         lats = [-MERCATOR_LATITUDE, MERCATOR_LATITUDE]
         ends = [float(each) for each in there.transform([0.0, 0.0], lats)[1]]
-    else:
-        ends = [-math.inf, math.inf]
     period = float(np.median(np.diff(xs))) * _TURN
-    return Cylinder(period, float(xs.min() + xs.max()) / 2, ends[0], ends[1])
+    unit = float(flat.axis_info[0].unit_conversion_factor)
+    return Cylinder(
+        period,
+        _parameter(flat, "False easting") / unit,
+        _parameter(flat, "Longitude of natural origin") / _DEGREE,
+        ends[0],
+        ends[1],
+    )
+
+
+def _parameter(crs: CRS, name: str) -> float:
+    """Return a projection's parameter in metres or radians, 0 where it has none."""
+    params = [] if crs.coordinate_operation is None else crs.coordinate_operation.params
+    return sum(float(p.value) * float(p.unit_conversion_factor) for p in params if p.name == name)
+
+
+@lru_cache(maxsize=64)
+def comes_round(source: Grid) -> bool:
+    """Whether a source in degrees goes all around the world, but for a pixel at most."""
+    flat = horizontal(CRS.from_user_input(source.crs)) if source.crs else None
+    if flat is None or not flat.is_geographic:
+        return False
+    left, _, right, _ = source.bounds
+    turn = 2 * math.pi / float(flat.axis_info[0].unit_conversion_factor)
+    return right - left > turn - 1.5 * (abs(source.transform[1]) + abs(source.transform[2]))
+
+
+def turned(source: Grid, dst_crs: str) -> Grid:
+    """Return a source around the world so that it begins at the target's seam.
+
+    For a grid to be chosen: it covers the same, and its corners lie a turn apart in the target.
+    """
+    round_ = cylinder(dst_crs)
+    _, dx, rx, y0, ry, dy = source.transform
+    if round_ is None or not comes_round(source) or rx or ry or dx < 0:
+        return source
+    factor = float(horizontal(CRS.from_user_input(source.crs)).axis_info[0].unit_conversion_factor)
+    turn = 2 * math.pi / factor
+    west = (round_.meridian * _DEGREE / factor + turn) % turn - turn / 2
+    width = min(source.width, math.floor(turn / dx + _ROUNDING))
+    return source.model_copy(update={"transform": (west, dx, rx, y0, ry, dy), "width": width})
 
 
 def around(source: Grid, pipeline: str) -> str:
@@ -107,8 +148,7 @@ def around(source: Grid, pipeline: str) -> str:
     flat = horizontal(CRS.from_user_input(source.crs))
     factor = float(flat.axis_info[0].unit_conversion_factor)
     left, _, right, _ = source.bounds
-    pixel = abs(source.transform[1]) + abs(source.transform[2])
-    beyond = max(-left, right) > _TURN / 2 + pixel
+    beyond = max(-left, right) > _TURN / 2 + _ROUNDING
     if not flat.is_geographic or not math.isclose(factor, _DEGREE) or not beyond:
         return pipeline
     swap = " step proj=axisswap order=2,1" if northing_first(source.crs) else ""

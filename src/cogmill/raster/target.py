@@ -99,7 +99,7 @@ def _suggested(
 ) -> tuple[GeoTransform, tuple[int, int]]:
     """Return geotransform and size of the grid without what the user names."""
     if operation is not None:
-        source = seams.within_mercator(source, dst_crs)
+        source = seams.turned(seams.within_mercator(source, dst_crs), dst_crs)
     found = seams.across(source, dst_crs, operation)
     if found is not None:
         left, bottom, right, top, pixel = found

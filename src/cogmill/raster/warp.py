@@ -20,12 +20,12 @@ from cogmill.raster.footprint import (
     Footprint,
     block_side,
     footprint,
-    kernel_scales,
     source_positions,
     source_window,
     warp_buffer_bytes,
 )
 from cogmill.raster.grid import Window
+from cogmill.raster.scales import kernel_scales
 from cogmill.raster.source import Held
 from cogmill.raster.vrt import OUTSIDE, frame_xml, warped_xml
 from cogmill.raster.warpspec import KERNELS, KernelScales, WarpSpec, check_resampling
