@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import morecantile
 import numpy as np
 import pytest
 import rasterio
@@ -180,7 +181,6 @@ def test_blocks_lie_where_gdal_s_cog_driver_lays_them(
 def test_every_block_is_a_tile_of_the_scheme(
     lon: float, lat: float, pixel: float, block: int
 ) -> None:
-    morecantile = pytest.importorskip("morecantile")
     with environment(16 << 20):
         made = structure(
             layout((97, 83), (97, 16), samples=1),

@@ -55,6 +55,8 @@ __all__ = [
 TILE_LEVELS: Final = TILE_OVERVIEWS
 #: Rows of blocks of the third level that are encoded at a time while the upper ones stream.
 _STREAMED_ROWS: Final = 2
+#: A scale from which on nearest leaves out most pixels.
+_SKIPPED: Final = 0.5
 
 
 def plan(
@@ -95,11 +97,7 @@ def plan(
     spec, scales = _warp(structure, placement, validity, kernel)
     _refuse_elsewhere(options, spec)
     _warn_of_the_warp(structure, options, spec, notes)
-    if scales is not None and scales.uneven:
-        notes.warn(
-            f"the kernel is made for the median scale {scales.median:.3g}, and some place has "
-            f"{scales.minimum:.3g}: detail there is sampled, not averaged"
-        )
+    _warn_of_scales(kernel, scales, notes)
     choice = choose(Job(structure, options, placement.target, spec, image, kernel))
     return RasterPlan(
         stem=stem,
@@ -278,6 +276,21 @@ def _warn_of_the_warp(
     ):
         if spec is None and value is not None:
             notes.warn(f"{name} is not used, for pixels are copied where they are")
+
+
+def _warn_of_scales(kernel: str | None, scales: KernelScales | None, notes: Notes) -> None:
+    if scales is None:
+        return
+    if kernel == "nearest" and scales.median <= _SKIPPED:
+        notes.warn(
+            f"the target is coarser, and nearest takes one source pixel of "
+            f"{scales.median**-2:.0f}; --resampling average (mode for classes) takes all of them"
+        )
+    elif scales.uneven:
+        notes.warn(
+            f"the kernel is made for the median scale {scales.median:.3g}, and some place has "
+            f"{scales.minimum:.3g}: detail there is sampled, not averaged"
+        )
 
 
 def _warp(
