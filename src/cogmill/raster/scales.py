@@ -8,6 +8,7 @@ import numpy as np
 
 from cogmill.raster.footprint import source_positions
 from cogmill.raster.grid import Floats
+from cogmill.raster.seams import comes_round
 from cogmill.raster.warpspec import KernelScales, WarpSpec
 
 #: Beyond this GDAL's kernel does not grow.
@@ -38,8 +39,14 @@ def kernel_scales(spec: WarpSpec) -> KernelScales:
     at_cols = np.stack([cols + col for col, _ in steps])
     at_rows = np.stack([rows + row for _, row in steps])
     src_cols, src_rows = source_positions(spec, at_cols, at_rows)
-    with np.errstate(divide="ignore"):
-        xs = 1 / np.hypot(src_cols[1] - src_cols[0], src_cols[3] - src_cols[2])
+    steps_x, steps_y = src_cols[1] - src_cols[0], src_cols[3] - src_cols[2]
+    if comes_round(source):
+        # A step across the seam of the source is no long one.
+        steps_x, steps_y = (
+            np.minimum(np.abs(d), source.width - np.abs(d)) for d in (steps_x, steps_y)
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xs = 1 / np.hypot(steps_x, steps_y)
         ys = 1 / np.hypot(src_rows[1] - src_rows[0], src_rows[3] - src_rows[2])
     there = np.isfinite(xs) & np.isfinite(ys)
     on_source = there & (src_cols[0] >= 0) & (src_cols[0] <= source.width)
