@@ -87,15 +87,21 @@ def test_what_cannot_be_is_refused_before_a_job_is_recorded(mill: Mill, folder: 
 
 
 def test_interrupted_it_is_130_and_the_same_command_resumes(mill: Mill, folder: Path) -> None:
-    process = begin("run", "in/?.tif", "out/", "--workers", 1)
-    said = until_says(process, "files=1/3")
+    # Seconds of work, so that none of the two is done when the first look has been told.
+    for name in GOOD[1:]:
+        rasters.make(folder / "in" / name, rasters.Raster(CASE).sized(1301, 1203))
+    options = ("--dst-crs", "EPSG:3857", "--workers", "1")
+    mill.run("in/a.tif", "out/a.tif", *options)
+    process = begin("run", "in/?.tif", "out/", *options)
+    said = until_says(process, "files=0/2")
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
-    assert "the same command resumes them: cogmill run 'in/?.tif' out/" in said
-    ran = mill("run", "in/?.tif", "out/")
+    assert "2 files are not done; the same command resumes them: cogmill run 'in/?.tif'" in said
+    assert [path.name for path in (folder / "out").glob("*.tif")] == ["a.tif"]
+    ran = mill("run", "in/?.tif", "out/", *options)
     assert ran.exit_code == 0, ran.said
-    assert "already made" in ran.said
+    assert [job["already_made"] for job in ran.document["jobs"]] == [True, False, False]
     assert status(ran.document) == dict.fromkeys(GOOD, "successful")
 
 
