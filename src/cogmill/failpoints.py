@@ -51,7 +51,7 @@ def arm(spec: str) -> None:
     Raises
     ------
     Refused
-        It is no such text.
+        It is no such text, or the folder of FILE is not there.
     """
     global _reached
     name, _, rest = spec.partition("=")
@@ -61,6 +61,10 @@ def arm(spec: str) -> None:
     elif not name or action not in ACTIONS or not file:
         raise Refused(
             f"{spec!r} arms no failpoint", f"write NAME=ACTION@FILE with {', '.join(ACTIONS)}"
+        )
+    elif not Path(file).parent.is_dir():
+        raise Refused(
+            f"{file} of the failpoint {name} lies in no folder", "make the folder, or name another"
         )
     else:
         _reached = _armed(name, action, Path(file))

@@ -93,6 +93,10 @@ def _default_home() -> Path:
         # PostgreSQL refuses to run as root; its files must lie where `nobody` can reach them.
         return Path("/var/lib/cogmill")
     base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if base.startswith("~"):
+        raise Refused(
+            "this user has no home folder", "set COGMILL_HOME to a folder on a local disk"
+        )
     return Path(base) / "cogmill"
 
 

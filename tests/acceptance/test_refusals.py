@@ -195,3 +195,13 @@ def test_a_block_that_does_not_decode_fails_the_job_with_its_address_and_publish
     assert sum(stage["failed"] for stage in shown["stages"]) >= 1
     assert sum(stage["retrying"] for stage in shown["stages"]) == 0
     assert mill("show", ran.document["job_id"][:8]).document["failure"] == failure
+
+
+def test_a_staging_area_that_cannot_be_written_is_refused_before_the_work(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COGMILL_STAGING", f"{tmp_path}/file/area")
+    ran = mill("run", good(tmp_path), tmp_path / "out.tif")
+    assert ran.exit_code == 2
+    assert f"{tmp_path}/file/area/ cannot be written" in ran.said

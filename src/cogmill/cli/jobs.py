@@ -87,7 +87,7 @@ def retry(
     if (job_id is None) == (cause is None):
         raise click.UsageError("name one JOB, or a --cause")
     with runtime.machine(load_settings(log_level=log_level)) as machine:
-        names = [job_id] if job_id else machine.state.jobs.failed(str(cause))
+        names = [job_id] if job_id is not None else machine.state.jobs.failed(str(cause))
         made, refused = [], []
         for name in names:
             try:
@@ -99,6 +99,8 @@ def retry(
                 out.error(f"job {name[:ID_LENGTH]} cannot be retried: {error}")
     for submitted in made:
         word = "accepted" if submitted.created else f"{submitted.job.status} already"
+        if from_stage is not None and not submitted.created:
+            word += ", as it was begun and not anew from that stage"
         out.say(
             f"job {submitted.job.id[:ID_LENGTH]} (generation {submitted.job.generation}) is "
             f"{word}; `cogmill worker` works on it"
@@ -122,7 +124,9 @@ def dismiss(*, out: Output, job_id: str, log_level: str | None) -> int:
     if status is not JobStatus.DISMISSED:
         raise Refused(
             f"job {job.id[:ID_LENGTH]} is {status}, and an ended job never changes",
-            "remove its files yourself, or run it again with --force",
+            "what it staged is kept a day for `cogmill retry`, then removed"
+            if status is JobStatus.FAILED
+            else "remove its files yourself, or run it again with --force",
         )
     out.say(f"job {job.id[:ID_LENGTH]} is dismissed; the next worker removes its files")
     out.result({"job_id": job.id, "status": str(status)})
@@ -160,7 +164,7 @@ def _lines(job: Job, document: dict[str, Any]) -> Iterator[str]:
     if job.failure is not None:
         yield f"failed: {job.failure}"
     if command := next_command(job):
-        yield f"next: {command}"
+        yield command
     if document["seconds"] is not None:
         yield (
             f"took {time_text(document['seconds'])}, {document['attempts']} attempts, at most "

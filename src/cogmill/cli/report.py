@@ -80,17 +80,22 @@ def failure_document(failure: Failure | None) -> dict[str, str] | None:
 
 
 def next_command(job: Job) -> str | None:
-    """Return what a person types after a job that failed, None after any other."""
+    """Return the line that ends with what a person types after a job that failed.
+
+    The command comes last and bare, so that it can be copied into any shell. None after any other
+    job.
+    """
     if job.status is not JobStatus.FAILED or job.failure is None:
         return None
     command = f"cogmill retry {job.id[:12]}"
     match job.failure.cause:
         case Cause.PERMANENT | Cause.SOURCE_CHANGED:
-            return f"{command} (when its cause is mended; what succeeded is not done again)"
+            when = " (when its cause is mended; what succeeded is not done again)"
         case Cause.MEMORY:
-            return f"{command} (with a worker that has more --memory)"
+            when = " (with a worker that has more --memory)"
         case _:
-            return command
+            when = ""
+    return f"next{when}: {command}"
 
 
 def error_document(error: CogmillError) -> dict[str, Any]:

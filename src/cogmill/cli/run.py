@@ -137,7 +137,7 @@ def _end(out: Output, machine: Machine, job: Job, interrupted: bool) -> int:
     if job.status.terminal:
         out.error(f"job {job.id[:12]} {job.status}: {job.failure or 'somebody dismissed it'}")
         if command := next_command(job):
-            out.say(f"next: {command}")
+            out.say(command)
         return 1
     if interrupted:
         out.say(f"job {job.id[:12]} is not done; the same command resumes it: {same_command()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cogmill.cli.console import size_text, time_text
+from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.state.jobs import Standing
 from cogmill.settings import PARENT_MEMORY
 
@@ -21,7 +22,12 @@ def _reasons(at: Standing, job_id: str) -> Iterator[str]:
     if at.job_status.terminal:
         yield f"the job has ended: it is {at.job_status}"
         if at.owes_cleanup:
-            yield "its clean-up is owed; the next worker that knows its type does it"
+            yield (
+                "what it staged is kept a day for `cogmill retry` to take over, then a worker "
+                "removes it"
+                if at.job_status is JobStatus.FAILED
+                else "its clean-up is owed; the next worker that knows its type does it"
+            )
         return
     if at.running:
         who = ", ".join(at.holders or ("a worker that is gone",))

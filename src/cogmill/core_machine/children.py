@@ -40,7 +40,10 @@ class ChildDied(TransientError):
         if of_memory:
             how += ", for want of memory"
         last = stderr.strip().splitlines()[-1:] or [""]
-        super().__init__(f"the child process died ({how}){': ' + last[0] if last[0] else ''}")
+        super().__init__(
+            f"the child process died ({how}){': ' + last[0] if last[0] else ''}",
+            "try again, with more free memory where it was killed for want of it",
+        )
         self.returncode = returncode
         self.stderr = stderr
         self.of_memory = of_memory

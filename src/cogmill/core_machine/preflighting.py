@@ -36,8 +36,8 @@ def preflight(child: ChildProcess, request: frames.Preflight) -> tuple[Preflight
         answer = child.preflight(request, PREFLIGHT_SECONDS)
     except ChildDied as death:
         raise Refused(
-            f"looking at the input ended badly: {death}",
-            "the file may be damaged, or its storage too slow",
+            f"looking at the input ended badly: {death.message}",
+            "try again; if that does not help, the file is damaged, or its storage too slow",
         ) from None
     match answer:
         case frames.Returned(value={"preflight": found, "intact": intact}):

@@ -81,7 +81,7 @@ def check_destination(
     Raises
     ------
     Refused
-        It holds the source, or foreign files, or is not writable.
+        It holds the source, or foreign files, or it or the staging area is not writable.
     """
     storage = tools.storage
     target = storage.resolve_destination(Location.parse(inputs.destination))
@@ -95,6 +95,8 @@ def check_destination(
     if target.is_collection:
         # The name of a tile is longer than the source's, and a disk may have no room for it.
         storage.check_writable(target.join(f"{source.stem}_r0000_c0000.tif"))
+    if tools.staging is not None:
+        storage.check_writable(Location.parse(tools.staging).as_collection())
     _refuse_companions(target, tools)
     ours = _ours(target, previous, tools)
     if inputs.overwrite:

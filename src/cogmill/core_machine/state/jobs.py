@@ -83,6 +83,9 @@ class Jobs:
         JobNotFound
             None begins so, or several do.
         """
+        if not prefix:
+            # What an unset variable of a shell gives: it must not mean the only job there is.
+            raise JobNotFound("an empty text names no job", "`cogmill jobs` lists them")
         with self._database.transaction() as conn:
             rows = fetch(conn, "find_jobs", prefix=prefix, limit=2)
         if len(rows) != 1:

@@ -1,0 +1,52 @@
+"""What a person is told to do next can be typed, and a slip of the shell hits no job."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cogmill import failpoints, settings
+from cogmill.cli.report import next_command
+from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
+from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.jobs import Jobs
+from cogmill.errors import JobNotFound, Refused
+
+
+def failed(cause: Cause) -> Job:
+    failure = Failure(code="some", cause=cause, message="it broke")
+    return Job.model_construct(
+        id="0123456789abcdef",
+        status=JobStatus.FAILED,
+        failure=failure,
+        created_at=datetime.now(UTC),
+    )
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_the_next_command_stands_last_and_bare(cause: Cause) -> None:
+    line = next_command(failed(cause))
+    assert line is not None
+    assert shlex.split(line.rpartition(": ")[2]) == ["cogmill", "retry", "0123456789ab"]
+
+
+def test_an_empty_text_names_no_job() -> None:
+    with Database("host=/nowhere") as database, pytest.raises(JobNotFound, match="empty"):
+        Jobs(database).get("")
+
+
+def test_a_failpoint_whose_file_has_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="make the folder"):
+        failpoints.arm(f"sql.beat=raise@{tmp_path}/gone/once")
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 2**31 - 7)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    for name in ("COGMILL_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Refused, match="set COGMILL_HOME"):
+        settings.Settings.load()
