@@ -7,8 +7,11 @@ import subprocess
 import threading
 import time
 
+import pytest
 from tests.faults.conftest import Site, alive, until
 
+from cogmill.core_machine import worker as workers
+from cogmill.core_machine.awake import wall_seconds
 from cogmill.core_machine.contracts import JobStatus
 
 CLI = "from cogmill.cli.main import main; main(['worker'])"
@@ -99,3 +102,19 @@ def test_a_task_whose_progress_stands_still_is_killed_and_tried_again(site: Site
         "it is killed as hung",
     )
     site.state.jobs.dismiss(job.id)
+
+
+@pytest.mark.parametrize("lived", [0, 400])
+def test_only_a_worker_that_was_there_misses_the_sweeps(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lived: float
+) -> None:
+    part = site.machine.worker()
+    part.beat()  # it enters
+    site.state.reconciliations.note()
+    site.rows(
+        "UPDATE reconciliation_run SET started_at = started_at - interval '350 s' RETURNING 1"
+    )
+    now = wall_seconds()
+    monkeypatch.setattr(workers, "wall_seconds", lambda: now + lived)
+    part.beat()
+    assert ("no sweep" in caplog.text) == (lived > 0)

@@ -18,12 +18,12 @@ from cogmill.errors import JobNotFound, Refused
 
 def failed(cause: Cause) -> Job:
     failure = Failure(code="some", cause=cause, message="it broke")
-    return Job.model_construct(
-        id="0123456789abcdef",
-        status=JobStatus.FAILED,
-        failure=failure,
-        created_at=datetime.now(UTC),
-    )
+    return Job(
+        id="0123456789abcdef", lineage="l", generation=1, type="toy", version=1, inputs={},
+        source_identity="s", engine="e", reach="any", owns=None, prepared="p", priority=0,
+        status=JobStatus.FAILED, outputs=None, failure=failure, created_at=datetime.now(UTC),
+        started_at=None, finished_at=None,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("cause", Cause)

@@ -70,7 +70,7 @@ class Worker:
         self._pid = os.getpid()
         self._engines: tuple[str, ...] = ()
         self._silence = Silence(self._pace.beat / 2)
-        self._beat_at = wall_seconds()
+        self._beat_at = self._begun_at = wall_seconds()
         self._doubtful = False
         self._error: Exception | None = None
         self._runner = AttemptRunner(equipment.state, equipment.publisher)
@@ -357,7 +357,9 @@ class Worker:
             self._silence.broken()
         for order in beaten.orders:
             self._held.obey(order)
-        if beaten.unswept is not None and beaten.unswept > SWEEP_ALARM_SECONDS:
+        # Before this worker began there may have been nobody to sweep, and nothing to sweep for.
+        unswept = min(beaten.unswept or 0.0, wall_seconds() - self._begun_at)
+        if unswept > SWEEP_ALARM_SECONDS:
             log.error("no sweep of a reconciler was recorded for %.0f s", beaten.unswept)
 
     def _forgive_sleep(self) -> None:
