@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import rasterio
@@ -189,6 +190,27 @@ def test_lerc_is_within_its_error_on_every_level_those_above_the_tiles_too(
 
 
 @pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [("lerc_zstd", "relief", {"MAX_Z_ERROR": "3"}), ("jpeg", "gray", {"QUALITY": "30"})],
+)
+def test_levels_above_the_tiles_are_encoded_once_from_exact_pixels(
+    name: str, kind: str, options: dict[str, str], shelf: Shelf
+) -> None:
+    found = list(levels(shelf.one(kind, name, **options)))[4][0, :64, :64]
+    exact = list(levels(shelf.one(kind, "deflate")))[4][0, :64, :64]
+    assert found.shape == (64, 64)
+    if name == "jpeg":
+        stream = imagecodecs.jpeg8_encode(exact, level=30)
+        expected = imagecodecs.jpeg8_decode(stream)
+    else:
+        stream = imagecodecs.lerc_encode(exact, level=3, version=4)
+        expected = imagecodecs.lerc_decode(stream)
+    known = ~np.isnan(exact)
+    assert known.mean() > 0.5
+    np.testing.assert_array_equal(found[known], expected[known])
+
+
+@pytest.mark.parametrize(
     ("profile", "kind"),
     [("jpeg", "nodata"), ("jpeg", "rgba"), ("jpeg", "gray and alpha"), ("webp", "nodata")],
 )
@@ -203,6 +225,9 @@ def test_nodata_and_alpha_become_a_mask_and_what_it_hides_disturbs_nobody(
         np.testing.assert_array_equal(dataset.dataset_mask() > 0, VALID)
     word = "nodata becomes a mask" if kind == "nodata" else "the alpha band becomes a mask"
     assert word in shelf.warnings(kind, profile)
+    # The hole begins within a block at column 411, and fills the one at row 500, column 600.
+    assert (found[:, 330, 430] > 50).all()
+    assert (found[:, 500, 600] <= 2).all()
     plain = "rgb" if len(found) == 3 else "gray"
     expected = RGB[: len(found)]
     whole = next(levels(shelf.one(plain, profile)))
