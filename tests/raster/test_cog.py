@@ -26,9 +26,10 @@ from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import EncodedFile, Rows, encode_memory, encode_tile
 from cogmill.raster.encoded import EncodedBlocks, EncodedTile
 from cogmill.raster.grid import Grid, Window
-from cogmill.raster.one_cog import Mosaic, Part, UpperLevels, one_cog
+from cogmill.raster.one_cog import Mosaic, Part, one_cog
 from cogmill.raster.overviews import Method, overview_count
 from cogmill.raster.profiles import Samples, profile
+from cogmill.raster.upper_levels import UpperLevels
 from cogmill.raster.verify import verify
 
 Array = npt.NDArray[Any]
@@ -78,6 +79,7 @@ def image_of(case: Case, width: int, height: int) -> CogImage:
         Samples(
             dtype=case.dtype,
             bands=case.bands,
+            alpha_band=case.bands if case.validity == "alpha" else None,
             together=case.interleave == "pixel",
             classes=case.validity == "palette",
         ),

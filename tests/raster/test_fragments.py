@@ -21,10 +21,11 @@ from cogmill.raster.fragments import (
     reduced_window,
 )
 from cogmill.raster.grid import Window, work_tiles
-from cogmill.raster.one_cog import Mosaic, Part, UpperLevels, one_cog
+from cogmill.raster.one_cog import Mosaic, Part, one_cog
 from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece
 from cogmill.raster.source import Held
+from cogmill.raster.upper_levels import UpperLevels
 
 # Beside the empty margins that the parts of a scene may have: not a multiple of anything.
 SIZES = [(1, 1), (63, 65), (64, 64), (129, 200), (512, 512), (331, 447)]
@@ -94,7 +95,13 @@ def put_together(image: CogImage, made: list[tuple[Window, EncodedFile]], method
     return data
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+LOSSY = [
+    Case(bands=3, profile="jpeg", validity="mask"),
+    Case(bands=4, profile="webp", validity="alpha"),
+]
+
+
+@pytest.mark.parametrize("case", [*CASES, *LOSSY], ids=lambda case: "-".join(map(str, case)))
 @settings(max_examples=12)
 @given(size=st.sampled_from(SIZES), data=st.data())
 def test_a_tile_of_fragments_is_byte_for_byte_the_tile_that_one_task_makes(

@@ -44,12 +44,13 @@ from cogmill.raster.fragments import (
     reduced_window,
 )
 from cogmill.raster.grid import OutputTile, Window
-from cogmill.raster.one_cog import Mosaic, OneCog, Part, UpperLevels, one_cog
+from cogmill.raster.one_cog import Mosaic, OneCog, Part, one_cog
 from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece
 from cogmill.raster.planning import work_read
 from cogmill.raster.smaller import smaller_tiles
 from cogmill.raster.source import Held
+from cogmill.raster.upper_levels import UpperLevels
 from cogmill.raster.verify import verify
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject

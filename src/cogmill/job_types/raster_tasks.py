@@ -34,7 +34,7 @@ from cogmill.raster.encoded import EncodedTile
 from cogmill.raster.fetching import ReadCounts
 from cogmill.raster.grid import OutputTile, Window
 from cogmill.raster.masking import masked
-from cogmill.raster.one_cog import Mosaic, Part, UpperLevels
+from cogmill.raster.one_cog import Mosaic, Part
 from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader
 from cogmill.raster.planning import levels, tile_reads
@@ -43,6 +43,7 @@ from cogmill.raster.reads import Read, bands
 from cogmill.raster.smaller import smaller_pieces
 from cogmill.raster.source import Held, PixelSource, SourceReader
 from cogmill.raster.streaming import StreamedPiece
+from cogmill.raster.upper_levels import UpperLevels
 from cogmill.raster.verify import verify
 from cogmill.raster.warp import warp
 from cogmill.storage.location import Location
