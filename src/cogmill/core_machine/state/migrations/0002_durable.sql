@@ -29,10 +29,6 @@ ALTER TABLE cogmill.worker ADD COLUMN on_demand boolean NOT NULL DEFAULT false;
 CREATE INDEX task_retrying ON cogmill.task (job_id) WHERE status = 'ready' AND failures > 0;
 
 CREATE INDEX job_live ON cogmill.job (id) WHERE status IN ('accepted', 'running');
--- Of columns that no beat changes: so it leaves no entry behind in any index.
-DROP INDEX cogmill.worker_live;
-CREATE INDEX worker_live ON cogmill.worker (incarnation) WHERE status = 'live';
-ALTER TABLE cogmill.worker SET (fillfactor = 50);
 CREATE INDEX worker_ended ON cogmill.worker (ended_at) WHERE status <> 'live';
 CREATE INDEX event_at ON cogmill.event (at);
 CREATE INDEX reconciliation_run_started ON cogmill.reconciliation_run (started_at);
