@@ -333,8 +333,8 @@ def test_any_order_of_transitions_keeps_the_invariants(
     database: Database, address: str, clock: Clock, full: bool
 ) -> None:
     bounds = settings(
-        max_examples=300 if full else 25,
-        stateful_step_count=60 if full else 30,
+        max_examples=1000 if full else 25,
+        stateful_step_count=50 if full else 30,
         # To shorten a failing run takes minutes; it is worth them when somebody looks for one.
         phases=tuple(Phase) if full else (Phase.explicit, Phase.generate),
     )
