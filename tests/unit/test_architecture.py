@@ -224,6 +224,14 @@ def test_every_folder_with_modules_is_a_package_that_the_import_rules_see() -> N
     assert not [str(folder) for folder in folders if not (folder / "__init__.py").is_file()]
 
 
+def test_the_code_map_has_every_module_of_the_packages_that_have_many() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    paths = [Path(module.path) for module in modules()]
+    mapped = [path for path in paths if str(path.parent) in {"raster", "core_machine", "job_types"}]
+    missing = [str(path) for path in mapped if f"`{path.stem}`" not in text]
+    assert not [path for path in missing if not path.endswith("__init__.py")]
+
+
 @pytest.mark.slow
 def test_parents_load_no_gdal() -> None:
     """The machine, the triggers, the command line and the runtime start without pixels."""
