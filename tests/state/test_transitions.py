@@ -600,3 +600,17 @@ def test_a_split_whose_parts_are_all_there_ends_its_stage(
 def _look(state: StateManager, reconciler: SystemReconciler, worker: uuid.UUID) -> None:
     state.workers.beat(worker, [])
     reconciler.step()
+
+
+def test_a_worker_stays_for_a_task_that_must_be_planned_smaller_and_not_for_a_larger_ones(
+    state: StateManager,
+) -> None:
+    small = join(state)
+    job = submit(state)
+    attempt = claim(state, small)
+    large = PlannedTask(key="k", params={}, requires=Requirements(memory=8 << 30))
+    state.tasks.succeed_plan(attempt, None, [large], None)
+    assert state.workers.has_work_ahead(small)
+    join(state, memory=16 << 30)
+    assert not state.workers.has_work_ahead(small)
+    state.jobs.dismiss(job.id)
