@@ -118,6 +118,13 @@ _PLAN_OPTIONS = (
         help="PROJ pipeline or URN to use instead of the most accurate one.",
     ),
     click.option("--strict-crs", is_flag=True, help="Fail where a better datum grid is missing."),
+    click.option(
+        "--ovr",
+        type=click.Choice(["auto", "none"]),
+        default="auto",
+        show_default=True,
+        help="Whether overviews of SRC are read where the target is that much coarser.",
+    ),
     click.option("--exact", is_flag=True, help="Ask PROJ for every pixel."),
     click.option("--work-tile", type=int, metavar="PX", help="Largest side of a work tile."),
     click.option(

@@ -14,7 +14,9 @@ _NAMES: Final = {"nearest": "near", "cubic_spline": "cubicspline"}
 GRID, RESULT = "grid.vrt", "warped.tif"
 
 
-def gdalwarp_commands(spec: WarpSpec, source: str = "SOURCE.tif") -> tuple[str, ...]:
+def gdalwarp_commands(
+    spec: WarpSpec, source: str = "SOURCE.tif", overview: int | None = None
+) -> tuple[str, ...]:
     """Return commands for a shell: make the file with the exact geotransform, then warp into it.
 
     ``-te`` and ``-ts`` do not give a geotransform to the last bit; a file that is there already
@@ -26,9 +28,12 @@ def gdalwarp_commands(spec: WarpSpec, source: str = "SOURCE.tif") -> tuple[str, 
         The warp.
     source : str
         The source's path.
+    overview : int or None
+        The source's overview that is read in its place, as GDAL counts them.
     """
     kernel = _NAMES.get(spec.resampling, spec.resampling)
     words = ["gdalwarp", "-et", "0", "-r", kernel, "-s_srs", spec.source.crs]
+    words += ["-ovr", "NONE" if overview is None else f"{overview}"]
     if spec.coordinate_operation is not None:
         words += ["-ct", spec.coordinate_operation]
     for name, value in warp_options(spec).items():

@@ -213,23 +213,25 @@ class Pages(BaseModel):
 
     images: tuple[int, ...]
     masks: tuple[int, ...]
+    small_images: tuple[int, ...]
+    small_masks: tuple[int, ...]
     overviews: tuple[tuple[int, int], ...]
 
 
 def sort_pages(tiff: tifffile.TiffFile) -> Pages:
-    """Return which directories are images, masks of full size and overviews (width, height)."""
-    images: list[int] = []
-    masks: list[int] = []
-    overviews: list[tuple[int, int]] = []
+    """Return which directories are images, masks and overviews; of these, width and height too."""
+    found: dict[tuple[bool, bool], list[int]] = {}
     for index in range(len(tiff.pages)):
-        found = page(tiff, index)
-        kind = int(found.subfiletype)
-        if kind & REDUCED:
-            if not kind & MASK:
-                overviews.append((found.imagewidth, found.imagelength))
-        else:
-            (masks if kind & MASK else images).append(index)
-    return Pages(images=tuple(images), masks=tuple(masks), overviews=tuple(overviews))
+        kind = int(page(tiff, index).subfiletype)
+        found.setdefault((bool(kind & REDUCED), bool(kind & MASK)), []).append(index)
+    small = tuple(found.get((True, False), ()))
+    return Pages(
+        images=tuple(found.get((False, False), ())),
+        masks=tuple(found.get((False, True), ())),
+        small_images=small,
+        small_masks=tuple(found.get((True, True), ())),
+        overviews=tuple((page(tiff, i).imagewidth, page(tiff, i).imagelength) for i in small),
+    )
 
 
 def leave_tables_out(file: RecordingFile, tiff: tifffile.TiffFile) -> None:

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 Strategy = Literal["auto", "direct", "two-stage"]
+Overviews = Literal["auto", "none"]
 
 #: Kernels that the chunk-independent warp offers, under rasterio's names.
 RESAMPLING = (
@@ -97,6 +98,8 @@ class PlanOptions(GridOptions):
         A PROJ pipeline or URN to use instead of the most accurate one.
     strict_crs : bool
         True: a missing better grid is an error, not a warning.
+    ovr : str
+        ``auto``: where the target is coarser, overviews are read in the source's place; ``none``.
     exact : bool
         True: PROJ is asked for every pixel.
     memory : int or None
@@ -119,6 +122,7 @@ class PlanOptions(GridOptions):
     src_crs: str | None = None
     coordinate_operation: str | None = None
     strict_crs: bool = False
+    ovr: Overviews = "auto"
     exact: bool = False
     memory: int | None = None
     work_tile: int | None = None

@@ -8,10 +8,12 @@ A plan is long to make, so each part has a module: `options` (asked), `placing` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from cogmill.errors import Refused
 from cogmill.raster.choosing import choose
+from cogmill.raster.coarser import at_overview, overview_for
 from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.decisions import (
@@ -35,6 +37,7 @@ from cogmill.raster.overviews import level_sizes, overview_count
 from cogmill.raster.placing import Placement, place
 from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
+from cogmill.raster.reduced import ReducedImage
 from cogmill.raster.scales import kernel_scales
 from cogmill.raster.structure import Structure
 from cogmill.raster.tiff_tags import image_tags
@@ -95,6 +98,14 @@ def plan(
     image_tags(image)  # Refuses what a GeoTIFF cannot say, before any work is done.
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
+    overview = None
+    if kernel is not None and scales is not None and options.ovr == "auto":
+        overview = overview_for(structure, kernel, scales)
+    if overview is not None:
+        notes.warn(_instead(structure, overview))
+        structure = at_overview(structure, overview)
+        placement = replace(placement, source=_on(structure, placement.source))
+        spec, scales = _warp(structure, placement, validity, kernel)
     _refuse_elsewhere(options, spec)
     _warn_of_the_warp(structure, options, spec, notes)
     _warn_of_scales(kernel, scales, notes)
@@ -196,7 +207,21 @@ def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -
     """Return GDAL's way to the same pixels; it has none where values are made a mask first."""
     if spec is None or validity.becomes_mask or validity.dropped_band is not None:
         return ()
-    return gdalwarp_commands(spec, structure.name)
+    return gdalwarp_commands(spec, structure.name, structure.read_overview)
+
+
+def _instead(structure: Structure, overview: ReducedImage) -> str:
+    image = overview.image
+    return (
+        f"the target is coarser, so the overview of {image.width} x {image.height} pixels is read "
+        f"in place of {structure.width} x {structure.height}; --ovr none reads all of them"
+    )
+
+
+def _on(structure: Structure, grid: Grid) -> Grid:
+    """Return the source's grid with the pixels of an overview."""
+    update = {"width": structure.width, "height": structure.height}
+    return grid.model_copy(update={**update, "transform": structure.transform or grid.transform})
 
 
 def _begin(placement: Placement) -> str:

@@ -6,18 +6,12 @@ tifffile reads the tags, since they alone say where strips and blocks lie (GDAL 
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from typing import Any, Final, Literal
 
 import numpy as np
-import rasterio
-import rasterio.shutil
 import tifffile
 from pydantic import BaseModel, ConfigDict
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
 from cogmill.raster.grid import GeoTransform
@@ -34,6 +28,9 @@ from cogmill.raster.layout import (
     page,
     sort_pages,
 )
+from cogmill.raster.meaning import damaged
+from cogmill.raster.meaning import meaning as gdal_meaning
+from cogmill.raster.reduced import ReducedImage, reduced_images
 
 __all__ = ["EXACT_IN_FLOATS", "BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
 
@@ -42,9 +39,6 @@ EXACT_IN_FLOATS: Final = 2**53
 
 MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA_TAG: Final = 42113
-_IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-_NAMED_VALUES: Final = (b"<CategoryNames>", b"<GDALRasterAttributeTable")
-_NOT_KEPT: Final = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC")
 
 
 class Structure(BaseModel):
@@ -96,6 +90,10 @@ class Structure(BaseModel):
         ``Area`` or ``Point``.
     overviews : tuple of (int, int)
         Width and height of each.
+    reduced : tuple of ReducedImage
+        Those in the raster's own file that can be read in its place.
+    read_overview : int or None
+        Which of them this is, as GDAL counts; None: the raster itself.
     gcps : int
         How many ground control points.
     rpcs : bool
@@ -138,6 +136,8 @@ class Structure(BaseModel):
     categories: bool = False
     area_or_point: str
     overviews: tuple[tuple[int, int], ...]
+    reduced: tuple[ReducedImage, ...] = ()
+    read_overview: int | None = None
     gcps: int
     rpcs: bool
     sparse_blocks: int
@@ -183,8 +183,9 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
     """
     _check_magic(data)
     stored = _stored(data)
-    meaning = _meaning(data.name, gdal_path)
+    meaning = gdal_meaning(data.name, gdal_path)
     stored["image"] = _agreed(stored["image"], meaning, data.name)
+    stored["reduced"] = tuple(_typed(found, stored["image"]) for found in stored["reduced"])
     _check_nodata(data.name, meaning, stored.pop("nodata_text"))
     # A file beside it that GDAL takes for no mask is none.
     if meaning.pop("masked") and stored["mask"] is None:
@@ -193,6 +194,7 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
                 f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
             )
         stored |= _sidecar(mask_data, stored["image"])
+        stored["reduced"] = ()  # their masks would be in the sidecar, if anywhere
     overviews = stored.pop("overviews") or meaning.pop("overviews")
     return Structure.model_validate(
         {"name": data.name, "size_bytes": data.size} | meaning | stored | {"overviews": overviews}
@@ -209,6 +211,11 @@ def _agreed(image: ImageLayout, meaning: dict[str, Any], name: str) -> ImageLayo
             "convert it first: gdal_translate INPUT OUTPUT.tif",
         )
     return image.model_copy(update={"dtype": meaning["dtype"]})
+
+
+def _typed(found: ReducedImage, image: ImageLayout) -> ReducedImage:
+    typed = found.image.model_copy(update={"dtype": image.dtype})
+    return found.model_copy(update={"image": typed})
 
 
 def _check_nodata(name: str, meaning: dict[str, Any], text: str) -> None:
@@ -236,14 +243,6 @@ def _check_magic(data: ByteSource) -> None:
         )
 
 
-def _damaged(name: str, error: Exception) -> Refused:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return Refused(
-        f"the header of {name} cannot be read ({said})",
-        "the file is damaged or cut off; copy or fetch it again",
-    )
-
-
 def _stored(data: ByteSource) -> dict[str, Any]:
     """Return what the tags of the raster's own file say."""
     file = RecordingFile(data)
@@ -257,12 +256,13 @@ def _stored(data: ByteSource) -> dict[str, Any]:
             if pages.masks:
                 mask = image_layout(page(tiff, pages.masks[0]), pages.masks[0], data.name)
                 _check_mask(mask, image, data.name)
+            reduced = reduced_images(tiff, pages, image, mask, data.size)
             leave_tables_out(file, tiff)
             nodata = page(tiff, ifd).tags.valueof(_NODATA_TAG, "")
             associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page(tiff, ifd).extrasamples
             little, big = tiff.byteorder == "<", tiff.is_bigtiff
     except DAMAGE as error:
-        raise _damaged(data.name, error) from error
+        raise damaged(data.name, error) from error
     for layout in (image, mask):
         if layout is not None:
             check_within(layout, data.name, data.size)
@@ -273,6 +273,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
         "byte_order": "little" if little else "big",
         "bigtiff": big,
         "overviews": pages.overviews,
+        "reduced": reduced,
         "sparse_blocks": int(image.blocks.sparse.sum()),
         "premultiplied": associated,
         "nodata_text": str(nodata).strip(),
@@ -289,7 +290,7 @@ def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
             mask = image_layout(page(tiff, 0), 0, data.name)
             leave_tables_out(file, tiff)
     except DAMAGE as error:
-        raise _damaged(data.name, error) from error
+        raise damaged(data.name, error) from error
     check_within(mask, data.name, data.size)
     if mask.samples != 1:
         raise Refused(
@@ -321,99 +322,3 @@ def _check_mask(mask: ImageLayout, image: ImageLayout, name: str) -> None:
             f"{image.width} x {image.height}",
             "give the raster one mask of its own size",
         )
-
-
-def _meaning(name: str, gdal_path: str) -> dict[str, Any]:
-    """Return what GDAL says of the same file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(gdal_path, driver="GTiff") as dataset:
-                return _georeference(dataset) | _bands(dataset, name)
-    except RasterioError as error:
-        raise _damaged(name, error) from error
-
-
-def _georeference(dataset: Any) -> dict[str, Any]:
-    transform = tuple(float(value) for value in dataset.transform.to_gdal())
-    tags = dataset.tags()
-    factors = dataset.overviews(1)
-    return {
-        "crs": dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else None,
-        "transform": None if transform == _IDENTITY else transform,
-        "gcps": len(dataset.gcps[0]),
-        "rpcs": dataset.rpcs is not None,
-        "tags": _kept(tags),
-        "tag_domains": _domains(dataset),
-        "categories": _named_values(dataset),
-        "area_or_point": tags.get("AREA_OR_POINT", "Area"),
-        "overviews": tuple((-(-dataset.width // f), -(-dataset.height // f)) for f in factors),
-        "contributing_files": tuple(dataset.files),
-    }
-
-
-def _domains(dataset: Any) -> tuple[str, ...]:
-    found = {*dataset.tag_namespaces()}
-    for band in dataset.indexes:
-        found |= {*dataset.tag_namespaces(band)}
-    return tuple(sorted(found - {*_NOT_KEPT}))
-
-
-def _named_values(dataset: Any) -> bool:
-    """Return whether GDAL knows category names or attributes; rasterio does not hand them out."""
-    with MemoryFile(ext="vrt") as memory:
-        rasterio.shutil.copy(dataset, memory.name, driver="VRT")
-        text = bytes(memory.read())
-    return any(element in text for element in _NAMED_VALUES)
-
-
-def _bands(dataset: Any, name: str) -> dict[str, Any]:
-    colours = dataset.colorinterp
-    alpha = colours.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in colours else None
-    return {
-        "dtype": dataset.dtypes[0],
-        "width": dataset.width,
-        "height": dataset.height,
-        "bands": dataset.count,
-        "nodata": tuple(None if v is None else float(v) for v in dataset.nodatavals),
-        "alpha_band": alpha,
-        "color_interpretation": tuple(colour.name for colour in colours),
-        "palette": _palette(dataset),
-        "scales": tuple(dataset.scales),
-        "offsets": tuple(dataset.offsets),
-        "units": tuple(unit or None for unit in dataset.units),
-        "descriptions": tuple(text or None for text in dataset.descriptions),
-        "band_tags": tuple(_kept(dataset.tags(band)) for band in dataset.indexes),
-        "masked": _masked(dataset, name),
-    }
-
-
-def _palette(dataset: Any) -> tuple[tuple[int, int, int, int], ...] | None:
-    if ColorInterp.palette not in dataset.colorinterp[:1]:
-        return None
-    colours = dataset.colormap(1)
-    return tuple(colours[index] for index in sorted(colours))
-
-
-def _masked(dataset: Any, name: str) -> bool:
-    """Return whether GDAL masks all bands alike by something that is neither alpha nor nodata."""
-    for flags in dataset.mask_flag_enums:
-        if not flags:
-            raise Refused(
-                f"{name} has a mask for each band", "give the raster one mask for all bands"
-            )
-    flags = dataset.mask_flag_enums[0]
-    if MaskFlags.per_dataset in flags and MaskFlags.nodata in flags:
-        raise Refused(
-            f"{name} marks invalid pixels by values of all bands together (NODATA_VALUES)",
-            "make a mask of them first: gdal_translate -b mask, or gdalwarp -dstalpha",
-        )
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-
-
-def _kept(tags: dict[str, str]) -> dict[str, str]:
-    return {
-        key: value
-        for key, value in sorted(tags.items())
-        if key != "AREA_OR_POINT" and not key.startswith("STATISTICS_")
-    }
