@@ -348,9 +348,11 @@ def encode_memory(image: CogImage, ratio: float = 1.0) -> int:
     width, height, block = image.grid.width, image.grid.height, image.block
     rows = min(block, height) * width * (3 * pixel + image.bands)
     scratch = 4 * block * block * pixel + image.codec.scratch
-    if image.codec.lossy:
-        # A row is decoded again for its checksum, and the third overview is kept losslessly too.
+    if not image.codec.keeps_bits:
+        # A row is decoded again for its checksum.
         rows += min(block, height) * width * pixel
+    if image.codec.lossy:
+        # The third overview is kept losslessly too.
         scratch += width * height * pixel >> 2 * TILE_OVERVIEWS
     return int(rows + scratch + ratio * 4 / 3 * width * height * pixel)
 
