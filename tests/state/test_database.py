@@ -41,8 +41,8 @@ def empty(address: str) -> str:
 
 
 def value(database: Database, query: bytes) -> object:
-    with database.transaction() as conn:
-        row = conn.execute(query).fetchone()
+    # Again where a session is met that a kill has just cut off.
+    row = database.run(lambda conn: conn.execute(query).fetchone(), repeatable=True)
     return row[0] if row else None
 
 
