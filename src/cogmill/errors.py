@@ -96,6 +96,12 @@ class DatabaseUnavailable(TransientError):
     code = "database-unavailable"
 
 
+class DestinationBusy(TransientError):
+    """An ended job's leftovers are just being removed from the destination. Try again."""
+
+    code = "destination-busy"
+
+
 class UnknownJobType(CogmillError):
     """No job type of that name is installed here. Install its package, or correct the name."""
 

@@ -29,7 +29,7 @@ from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.state.workers import Progress
-from cogmill.errors import Refused
+from cogmill.errors import DestinationBusy, Refused
 
 MEBIBYTE = 1 << 20
 BROKEN = Failure(code="permanent", cause=Cause.PERMANENT, message="it broke")
@@ -614,3 +614,33 @@ def test_a_worker_stays_for_a_task_that_must_be_planned_smaller_and_not_for_a_la
     join(state, memory=16 << 30)
     assert not state.workers.has_work_ahead(small)
     state.jobs.dismiss(job.id)
+
+
+def test_no_job_gets_a_destination_while_somebody_may_be_removing_what_lies_there(
+    state: StateManager, clock: Clock
+) -> None:
+    worker = join(state)
+    job = state.generations.submit(new_job("a", 1, "d"))
+    assert job is not None
+    state.jobs.dismiss(job.id)
+    state.workers.beat(worker, [])
+    claimed = state.cleanups.claim(worker)
+    assert claimed is not None
+    for generation, lineage in ((2, "a"), (1, "b")):
+        with pytest.raises(DestinationBusy, match="just being removed"):
+            state.generations.submit(new_job(lineage, generation, "d"))
+    state.cleanups.settle(worker, claimed, None, 0)
+    assert state.generations.submit(new_job("a", 2, "d")) is not None
+
+
+def test_a_clean_up_whose_worker_is_silent_holds_nobody_up(
+    state: StateManager, clock: Clock
+) -> None:
+    worker = join(state)
+    job = state.generations.submit(new_job("a", 1, "d"))
+    assert job is not None
+    state.jobs.dismiss(job.id)
+    state.workers.beat(worker, [])
+    assert state.cleanups.claim(worker) is not None
+    clock.advance(6)
+    assert state.generations.submit(new_job("a", 2, "d")) is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -25,11 +26,20 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.wakeups import WakeupPublisher
 from cogmill.core_machine.worker import Worker
-from cogmill.errors import CogmillError, DatabaseUnavailable, Refused, TransientError
+from cogmill.errors import (
+    CogmillError,
+    DatabaseUnavailable,
+    DestinationBusy,
+    Refused,
+    TransientError,
+)
 
 log = logging.getLogger(__name__)
 
 SUBMIT_LOOKS = 10
+CLEANED_SECONDS = 60.0
+"""So long a submit waits for a clean-up of its destination; for a dead worker's it is less."""
+LOOK_SECONDS = 0.5
 MOST_PRIORITY = 2**15 - 1
 """The database keeps it in two bytes."""
 
@@ -185,7 +195,10 @@ class JobProcessor:
     def _submit(self, request: _Request, preflights: _Preflights) -> Submitted:
         job_type = request.job_type
         lineage = job_type.lineage(request.inputs)
-        for _ in range(SUBMIT_LOOKS):
+        patience = time.monotonic() + CLEANED_SECONDS
+        looks = 0
+        while looks < SUBMIT_LOOKS:
+            looks += 1
             newest = self._state.generations.newest(lineage)
             if newest is not None and not newest.status.terminal:
                 if newest.engine in self._state.workers.engines():
@@ -204,7 +217,14 @@ class JobProcessor:
             engine = child.engines[job_type.id]
             if newest and intact and not request.anew and _same(newest, found, engine):
                 return Submitted(job=newest, created=False)
-            job = self._record(request, found, engine, newest)
+            try:
+                job = self._record(request, found, engine, newest)
+            except DestinationBusy:
+                if time.monotonic() > patience:
+                    raise
+                looks = 0
+                time.sleep(LOOK_SECONDS)
+                continue
             if job is not None:
                 wakeups.flush(self._state, self._publisher)
                 return Submitted(job=job, created=True)

@@ -19,7 +19,7 @@ from cogmill.core_machine.state.rows import (
     record_event,
     store_payload,
 )
-from cogmill.errors import Refused
+from cogmill.errors import DestinationBusy, Refused
 
 
 class NewStage(Value):
@@ -92,6 +92,9 @@ class Generations:
         ------
         Refused
             Another live job owns the destination.
+        DestinationBusy
+            An ended job's leftovers are just being removed from it: to publish beside that would
+            lose what has the same bytes. It passes.
         """
         try:
             return self._database.run(
@@ -117,6 +120,12 @@ def _submit(conn: Connection[Any], new: NewJob) -> Job | None:
     if newest and newest["generation"] >= new.generation:
         return None
     found = new.preflight
+    for owed in fetch(conn, "lock_cleanups", owns=found.owns):
+        if owed["under_way"]:
+            raise DestinationBusy(
+                f"what job {owed['job_id'][:12]} left in {found.owns} is just being removed",
+                "try again in a moment",
+            )
     prepared = store_payload(conn, found.prepared)
     execute(
         conn, "insert_job", id=new.id, lineage=new.lineage, generation=new.generation,
