@@ -106,6 +106,7 @@ class Model(RuleBasedStateMachine):
         self.workers: list[uuid.UUID] = []
         self.attempts: list[Attempt] = []
         self.cleanups: list[tuple[uuid.UUID, CleanUp]] = []
+        self.settled: set[tuple[int, int]] = set()
         self.seen: dict[int, int] = {}
         self.final: dict[object, tuple[Any, ...]] = {}
 
@@ -192,6 +193,9 @@ class Model(RuleBasedStateMachine):
 
     def _settle(self, attempt: Attempt, how: str, count: int) -> None:
         task, tasks = attempt.task, self.state.tasks
+        self._tick()
+        # Whatever comes of it: a worker that has settled an attempt lists it no more.
+        self.settled.add((task.id, task.attempt))
         current = self._rows(
             "SELECT 1 FROM task WHERE id = %s AND attempt = %s AND worker = %s",
             task.id, task.attempt, attempt.incarnation,
@@ -212,20 +216,26 @@ class Model(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def advance(self, pick: int) -> None:
+        self._tick()
         self.state.jobs.advance(self.jobs[pick % len(self.jobs)])
 
     @rule(pick=picks)
     def dismiss(self, pick: int) -> None:
         if pick % 3 == 0:
+            self._tick()
             assert self.state.jobs.dismiss(self.jobs[-1]).terminal
 
     @rule(pick=picks, honest=st.booleans())
     def beat(self, pick: int, honest: bool) -> None:
         worker = self.workers[pick % len(self.workers)]
-        held = [one.task for one in self.attempts if one.incarnation == worker]
+        held = [
+            one.task
+            for one in self.attempts
+            if one.incarnation == worker and (one.task.id, one.task.attempt) not in self.settled
+        ]
         progress = [
             Progress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=1)
-            for task in held[-3:]
+            for task in held
         ]
         self.state.workers.beat(worker, progress if honest else [])
 
@@ -244,7 +254,12 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
+        self._tick()
         self.reconciler.step()
+
+    def _tick(self) -> None:
+        """Let nothing end at the very instant of an earlier beat, as nothing does."""
+        self.clock.advance(0.001)
 
     @rule(pick=picks)
     def clean(self, pick: int) -> None:
