@@ -6,6 +6,7 @@ name of its variable.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import socket
@@ -170,6 +171,7 @@ class Settings(BaseSettings):
             A value is wrong; the message names its variable.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
+        _refuse_misspelt(cls)
         try:
             return cls(**given)
         except ValidationError as error:
@@ -197,6 +199,24 @@ class Settings(BaseSettings):
         if self.pace is not None:
             return self.pace
         return _FAST if self.database_url is None else Pace()
+
+
+def _refuse_misspelt(settings: type[Settings]) -> None:
+    """Refuse a variable that is nearly a setting: unseen, it would leave a default in force.
+
+    Others are left alone: packages of job types may have some of their own.
+    """
+    known = list(settings.model_fields)
+    for variable in os.environ:
+        name = variable.removeprefix("COGMILL_").partition("__")[0].lower()
+        if not variable.startswith("COGMILL_") or name in known:
+            continue
+        meant = [each for each in known if each.startswith(f"{name}_")]
+        meant += difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if meant:
+            raise Refused(
+                f"there is no setting {variable}", f"use COGMILL_{meant[0].upper()}, or unset it"
+            )
 
 
 def child_budget(total: int, workers: int) -> int:
