@@ -24,6 +24,7 @@ _KERNELS = {
     "nearest": "NearestNeighbour",
     "bilinear": "Bilinear",
     "cubic": "Cubic",
+    "lanczos": "Lanczos",
     "average": "Average",
 }
 

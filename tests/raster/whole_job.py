@@ -42,11 +42,11 @@ def write_raster(path: Path, pixels: np.ndarray[Any, Any], **profile: Any) -> Pa
     return path
 
 
-def tools() -> Tools:
+def tools(memory: int = GIB) -> Tools:
     return Tools(
         storage=Storage({FILE: LocalStore()}),
-        memory=GIB,
-        child_memory=GIB,
+        memory=memory,
+        child_memory=memory,
         workers=1,
         host="here",
         staging=None,
@@ -61,6 +61,8 @@ class WholeJob:
 
     Attributes
     ----------
+    memory : int
+        Bytes that one child may use: what the plan must fit.
     found : Preflight
         What preflight said.
     outputs : Outputs
@@ -73,6 +75,7 @@ class WholeJob:
     previous: Previous | None = None
     overwrite: bool = False
     options: dict[str, Any] = field(default_factory=lambda: dict(SMALL))
+    memory: int = GIB
 
     @property
     def id(self) -> str:
@@ -86,7 +89,7 @@ class WholeJob:
             tools().storage,
             overwrite=self.overwrite,
         )
-        self.found = JOB_TYPE.preflight(inputs, self.previous, tools())
+        self.found = JOB_TYPE.preflight(inputs, self.previous, tools(self.memory))
         self.job = JobView(
             id=self.id,
             lineage="lineage",
@@ -143,7 +146,7 @@ class WholeJob:
         return iter(self.results[stage])
 
     def _stage(self, stage: Any) -> Iterator[tuple[str, Any]]:
-        plan = stage.plan(self.job, self, tools())
+        plan = stage.plan(self.job, self, tools(self.memory))
         for task in plan.tasks:
             params = stage.task.params.model_validate(task.params)
-            yield task.key, stage.task.execute(self.job, params, plan.shared, tools())
+            yield task.key, stage.task.execute(self.job, params, plan.shared, tools(self.memory))
