@@ -72,6 +72,15 @@ def test_pieces_of_a_tiled_source_are_rows_of_blocks() -> None:
     assert all(piece.row_off % 256 == 0 for piece in made.pieces)
 
 
+def test_a_piece_may_have_fewer_rows_than_a_block_of_its_intermediate() -> None:
+    image = layout((14134, 14300), (14134, 1), 4, "float64", compression="none")
+    made = planned(structure(image), dst_crs="EPSG:3857", memory=child_budget(2 * GIB, 4))
+    assert made.strategy == "two-stage"
+    assert max(piece.height for piece in made.pieces) < made.piece_codec.block
+    assert made.piece_memory is not None
+    assert made.piece_memory.total <= child_budget(2 * GIB, 4)
+
+
 def test_smaller_memory_makes_more_and_smaller_pieces() -> None:
     image = layout((20000, 20000), (20000, 64))
     large = planned(structure(image), memory=GIB)
@@ -336,6 +345,13 @@ def test_nodata_option_then_alpha_then_mask_then_nodata_decide_and_the_rest_is_n
     assert len(notes.warnings) == len(warned)
     for text, warning in zip(warned, notes.warnings, strict=True):
         assert text in warning
+
+
+def test_a_source_of_one_column_comes_to_one_column() -> None:
+    image = layout((1, 186), (1, 8), samples=1)
+    made = structure(image, "EPSG:4326", transform=(5.0, 0.0004, 0.0, 62.0, 0.0, -0.0004))
+    grid = planned(made, dst_crs="EPSG:3857").target_grid
+    assert (grid.width, grid.height) == (1, 186)
 
 
 def test_a_reprojected_float_without_nodata_gets_nan_and_an_integer_gets_a_mask() -> None:

@@ -19,6 +19,7 @@ from cogmill.raster.grid import Grid, Window, output_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import (
     DEFAULT_CHILD_MEMORY,
+    PROCESS_BASE,
     MemoryEstimate,
     TileDemand,
     piece_memory,
@@ -198,31 +199,39 @@ class Job:
 
 def streamed_estimate(job: Job) -> MemoryEstimate:
     """Return the peak of a task that decodes a row of strips as a stream."""
-    rows = min(piece_codec_of(job.structure).block, job.units.height)
-    _, encoding = _piece_work(job)
+    _, row, packed = _piece_work(job)
     # As they are decoded, as pixels, and band by band.
-    return piece_memory(3 * rows * job.units.row_bytes, streaming_bytes(job.structure), encoding)
+    return piece_memory(3 * row, streaming_bytes(job.structure), round(packed * row))
 
 
-def piece_base(job: Job) -> int:
-    """Return what a piece task needs beside the pixels of its piece, in bytes."""
-    return piece_memory(0, *_piece_work(job)).total
+def piece_room(job: Job, budget: int) -> int:
+    """Return how many decoded bytes a piece may have where its task may use `budget` bytes."""
+    decoding, row, packed = _piece_work(job)
+    room = budget - PROCESS_BASE
+    # A piece lower than a block has but its own rows to encode.
+    encoding = max(room - round(packed * row), int(room / (1 + packed)))
+    return max(min(room - decoding, encoding), 0)
 
 
 def piece_estimate(job: Job, pieces: Sequence[Window]) -> MemoryEstimate:
     """Return the peak of the task of the largest of these pieces."""
     largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
-    return piece_memory(largest, *_piece_work(job))
+    decoding, row, packed = _piece_work(job)
+    return piece_memory(largest, decoding, round(packed * min(row, largest)))
 
 
-def _piece_work(job: Job) -> tuple[int, int]:
-    """Return what decoding a piece needs, and one row of its intermediate's blocks."""
+def _piece_work(job: Job) -> tuple[int, int, float]:
+    """Return what decoding a piece needs, one row of its intermediate's blocks, and its packing.
+
+    The row is that of a piece as wide as the source, decoded; times the packing, it is what
+    encoding holds.
+    """
     units, image = job.units, job.structure.image
     # zstd without a predictor packs worse than what a predictor prepared.
     ratio = packing_ratio(job.structure) if image.predictor == 1 else None
     packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGINS["lzw"])
     rows = min(piece_codec_of(job.structure).block, units.height)
-    return source_decoding(image), round(_ENCODED_ROWS * packed * rows * units.row_bytes)
+    return source_decoding(image), rows * units.row_bytes, _ENCODED_ROWS * packed
 
 
 def _packs_to(structure: Structure, compression: str) -> float:

@@ -6,8 +6,8 @@ from cogmill.raster.cutting import cut_pieces, fitting_units
 from cogmill.raster.demands import (
     Job,
     intermediate_decoding,
-    piece_base,
     piece_estimate,
+    piece_room,
     source_decoding,
 )
 from cogmill.raster.fragments import fragment_sizes
@@ -68,7 +68,7 @@ def smaller_pieces(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, l
         return 0, []
     job = _job(plan)
     units = job.units.model_copy(update={"height": whole.height})
-    taken = fitting_units(units, budget - piece_base(job))
+    taken = fitting_units(units, piece_room(job, budget))
     if not 0 < taken < units.count:
         return 0, []
     pieces = [piece.shift(0, whole.row_off) for piece in cut_pieces(units, taken)]

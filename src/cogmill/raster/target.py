@@ -167,7 +167,8 @@ def _by_gdal(
             f"the raster has no place in the target coordinate system: {error}",
             "check --dst-crs and --src-crs, or give --bounds inside the target system",
         ) from error
-    return transform.to_gdal(), (int(width), int(height))
+    # A source far longer than wide may come out less than half a pixel wide, which GDAL makes 0.
+    return transform.to_gdal(), (max(int(width), 1), max(int(height), 1))
 
 
 def _grid(crs: str, transform: GeoTransform, size: tuple[int, int]) -> Grid:

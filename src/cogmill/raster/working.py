@@ -16,8 +16,8 @@ from cogmill.raster.cutting import (
 from cogmill.raster.demands import (
     Job,
     intermediate_decoding,
-    piece_base,
     piece_estimate,
+    piece_room,
     source_decoding,
     streamed_estimate,
 )
@@ -185,7 +185,7 @@ def _pieces(job: Job) -> tuple[tuple[Window, ...], bool, MemoryEstimate]:
     cut in X, and decoded again for each part. If nothing fits: what needs the least.
     """
     units = job.units
-    budget = max(job.memory - piece_base(job), 0)
+    budget = piece_room(job, job.memory)
     taken = units_per_piece(units, budget, job.options.workers)
     if taken:
         pieces = cut_pieces(units, taken)
