@@ -54,7 +54,9 @@ class Mill:
     def __init__(self) -> None:
         self._server = EmbeddedServer(Path(os.environ["COGMILL_HOME"]))
 
-    def __call__(self, *arguments: object, plant: Path | None = None) -> Ran:
+    def __call__(
+        self, *arguments: object, plant: Path | None = None, seconds: float = SECONDS
+    ) -> Ran:
         """Run ``cogmill ARGUMENTS --json`` and return what came of it.
 
         `plant` is a folder with a ``sitecustomize.py`` that breaks the program on purpose.
@@ -68,7 +70,7 @@ class Mill:
             [sys.executable, "-m", "cogmill.cli.main", *command, "--json"],
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=seconds,
             env=environment,
             check=False,
         )
