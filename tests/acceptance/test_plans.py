@@ -102,7 +102,8 @@ def test_windows_cover_the_target_once_and_no_source_is_fetched_more_often_than_
         options: dict[str, Any] = {"dst_crs": target} if target else {}
         if tiles == "small":
             options |= {"tile_size": 1024, "blocksize": 128}
-        memory = child_budget(megabytes * MIB, workers)
+        # The budget is that of a worker with one child: several get as much each.
+        memory = child_budget(megabytes * MIB, 1)
         asked = PlanOptions.parse({**options, "memory": memory, "workers": workers})
         try:
             found = plan(source, asked, "x")

@@ -81,6 +81,14 @@ def test_a_piece_may_have_fewer_rows_than_a_block_of_its_intermediate() -> None:
     assert made.piece_memory.total <= child_budget(2 * GIB, 4)
 
 
+def test_a_small_source_is_not_read_again_for_want_of_a_batch_that_it_cannot_fill() -> None:
+    image = layout((2177, 461), (128, 1024), 2, planar="band")
+    place = (-900000.0, 165.4, 0.0, -1200000.0, 0.0, -165.4)
+    asked = {"dst_crs": "EPSG:4326", "blocksize": 128, "tile_size": 1024}
+    made = planned(structure(image, "EPSG:3413", transform=place), memory=160 * MIB, **asked)
+    assert made.strategy == "two-stage"
+
+
 def test_smaller_memory_makes_more_and_smaller_pieces() -> None:
     image = layout((20000, 20000), (20000, 64))
     large = planned(structure(image), memory=GIB)

@@ -246,8 +246,11 @@ def _packs_to(structure: Structure, compression: str) -> float:
 
 def intermediate_decoding(structure: Structure) -> int:
     """Return what reading intermediates needs beside the pixels that it fills."""
-    block = piece_codec_of(structure).block
-    return BATCH_BYTES + REQUEST_BYTES + 2 * block * block * source_pixel_bytes(structure)
+    block, image = piece_codec_of(structure).block, structure.image
+    pixel = source_pixel_bytes(structure)
+    # Of a small source, not even all blocks together make a batch.
+    batch = min(BATCH_BYTES + REQUEST_BYTES, image.width * image.height * pixel)
+    return batch + 2 * block * block * pixel
 
 
 def source_decoding(layout: ImageLayout) -> int:
