@@ -149,6 +149,10 @@ def source_places(spec: WarpSpec) -> tuple[Array, Array]:
         # Not the pipeline of the job: PROJ's own choice, x before y.
         back = Transformer.from_crs(spec.target.crs, spec.source.crs, always_xy=True)
         xs, ys = back.transform(xs, ys)
+        if back.target_crs is not None and back.target_crs.is_geographic:
+            # A source in degrees may begin or end beyond 180: a place is the same a turn further.
+            turned = np.asarray(xs) < spec.source.bounds[0]
+            xs = np.add(xs, np.where(turned, 360, 0))
     with np.errstate(invalid="ignore"):
         src_cols, src_rows = ~spec.source.affine @ (np.asarray(xs), np.asarray(ys))
     return src_cols, src_rows

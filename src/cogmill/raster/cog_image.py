@@ -41,6 +41,8 @@ class CogImage(BaseModel):
         then ``undefined``.
     palette : tuple of (int, int, int, int) or None
         Red, green, blue, alpha from 0 to 255, from the value 0 up. TIFF does not keep the alpha.
+    white_is_zero : bool
+        True: gray is darker the higher it is.
     scales, offsets : tuple of float
         Per band; empty: 1 and 0.
     units, descriptions : tuple of (str or None)
@@ -63,6 +65,7 @@ class CogImage(BaseModel):
     has_mask: bool = False
     color_interpretation: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int, int], ...] | None = None
+    white_is_zero: bool = False
     scales: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
     units: tuple[str | None, ...] = ()

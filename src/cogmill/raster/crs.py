@@ -60,7 +60,7 @@ def crs_text(text: str, option: str = "--src-crs") -> str:
         ) from error
     if not (horizontal(crs).is_projected or horizontal(crs).is_geographic):
         raise Refused(
-            f"{crs.name} is a {crs.type_name}, which has no place on a map of the Earth",
+            f"{crs.name} ({crs.type_name}) has no place on a map of the Earth",
             f"name a geographic or projected one with {option}",
         )
     authority = None if crs.is_bound else crs.to_authority(min_confidence=100)

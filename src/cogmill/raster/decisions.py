@@ -15,7 +15,8 @@ from cogmill.raster.options import PlanOptions
 from cogmill.raster.overviews import Method
 from cogmill.raster.profiles import CodecOptions, Samples, drops_alpha, profile
 from cogmill.raster.rasterplan import Validity
-from cogmill.raster.structure import EXACT_IN_FLOATS, Structure
+from cogmill.raster.source_nodata import EXACT_IN_FLOATS
+from cogmill.raster.structure import Structure
 
 _PREDICTORS: Final[dict[str, Predictor | Literal["natural"]]] = {
     "YES": "natural", "NO": 1, "STANDARD": 2, "FLOATING_POINT": 3
@@ -56,10 +57,21 @@ def is_complex(structure: Structure) -> bool:
 
 
 def resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
-    """Return the warp's kernel: the user's, or by the data."""
+    """Return the warp's kernel: the user's, or by the data.
+
+    Raises
+    ------
+    Refused
+        Complex pixels are asked to be mixed.
+    """
     labels = holds_classes(structure) or is_complex(structure)
     if options.resampling is None:
         return "nearest" if labels else "bilinear"
+    if is_complex(structure) and options.resampling != "nearest":
+        raise Refused(
+            f"--resampling {options.resampling} is not offered for complex pixels",
+            "leave it out: they are taken by nearest",
+        )
     if holds_classes(structure) and options.resampling not in ("nearest", "mode"):
         notes.warn(
             f"--resampling {options.resampling} mixes values that are labels (a palette, single "
@@ -207,6 +219,8 @@ def decide_validity(
         return Validity(kind="nodata", source_nodata=values, target_nodata=values)
     if structure.alpha_band is not None:
         _warn_unused(structure, notes, "the alpha band", ("mask", "nodata"), own)
+        if structure.color_interpretation.count("alpha") > 1:
+            notes.warn(f"of several alpha bands, band {structure.alpha_band} says what is valid")
         return Validity(kind="alpha", alpha_band=structure.alpha_band)
     if structure.mask is not None:
         _warn_unused(structure, notes, "the mask", ("nodata",), own)

@@ -53,6 +53,12 @@ _CONVERTED: Final = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32844: "LogL", 3284
 _YCBCR: Final = 6
 _CMYK: Final = 5
 _COMPLEX_INTEGER: Final = 5
+#: How pixels are converted that are not held, by how the reason begins.
+_CONVERSIONS: Final = {
+    "pixels are": " -ot CFloat32",
+    "pixels have": " -ot Float32",
+    "bands differ": " -ot Float32",
+}
 _TABLES: Final = (273, 279, 324, 325)
 #: So few values may lie in the directory itself.
 _INLINE: Final = 4
@@ -381,9 +387,9 @@ def _decodable(found: tifffile.TiffPage, name: str, compression: str) -> None:
     elif not found.imagewidth or not found.imagelength:
         why = "image has no pixels"
     if why:
-        kind = "CFloat32" if found.sampleformat == _COMPLEX_INTEGER else "Float32"
+        kind = _CONVERSIONS.get(" ".join(why.split()[:2]), "")
         raise Refused(
-            f"{name}: its {why}", f"convert it first: gdal_translate -ot {kind} INPUT OUTPUT.tif"
+            f"{name}: its {why}", f"convert it first: gdal_translate{kind} INPUT OUTPUT.tif"
         )
 
 

@@ -30,6 +30,8 @@ _PIXELS: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _SAME_CORNER: Final = 1e-6
 #: More output tiles than this are a slip of the hand, not a plan.
 MOST_TILES: Final = 50_000
+#: Ground control points that place a raster; fewer are tie points without a scale.
+_LEAST_POINTS: Final = 3
 _LARGEST_SIDE: Final = 2**31 - 1
 
 
@@ -177,15 +179,26 @@ def _say_where_it_ends(placed: Grid, target: Grid, options: PlanOptions, notes: 
 def _refuse_points(structure: Structure) -> None:
     if structure.transform is not None:
         return
-    for present, what, flag in (
-        (structure.gcps > 0, f"{structure.gcps} ground control points", ""),
-        (structure.rpcs, "rational polynomials", " -rpc"),
-    ):
-        if present:
-            raise Refused(
-                f"{structure.name} is placed by {what} alone, which is not supported yet",
-                f"rectify it first: gdalwarp{flag} -t_srs EPSG:4326 INPUT OUTPUT.tif",
-            )
+    if 0 < structure.gcps < _LEAST_POINTS:
+        raise Refused(
+            f"{structure.name} has no size of its pixels, and of tie points no more than "
+            f"{structure.gcps}",
+            "give it a transform first: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM INPUT",
+        )
+    if structure.gcps:
+        raise Refused(
+            f"{structure.name} is placed by {structure.gcps} ground control points alone, and it "
+            "must be chosen what is made of them",
+            "rectify it first: gdalwarp -order 1 (or 2, 3) -t_srs EPSG:4326 INPUT OUTPUT.tif, or "
+            "gdalwarp -tps -t_srs EPSG:4326 INPUT OUTPUT.tif",
+        )
+    if structure.rpcs:
+        raise Refused(
+            f"{structure.name} is placed by rational polynomials alone, and the heights of the "
+            "ground are not known",
+            "rectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif (or -to RPC_HEIGHT=METRES) "
+            "-t_srs EPSG:4326 INPUT OUTPUT.tif",
+        )
 
 
 def _source_grid(structure: Structure, options: PlanOptions) -> Grid:

@@ -253,6 +253,7 @@ def _image(
         descriptions=of_bands(structure.descriptions),
         tags=structure.tags,
         band_tags=of_bands(structure.band_tags),
+        white_is_zero=structure.white_is_zero and structure.palette is None,
         area_or_point="Point" if structure.area_or_point == "Point" else "Area",
     )
 
@@ -284,6 +285,8 @@ def _warn_left_behind(structure: Structure, notes: Notes) -> None:
         )
     if structure.premultiplied:
         notes.warn("colours are multiplied by the alpha band, and the output will not say so")
+    if structure.white_is_zero and structure.palette is None:
+        notes.warn("0 is white (MinIsWhite): the COGs say so, the index of a mosaic cannot")
     if structure.categories:
         notes.warn("category names and attributes of values are not carried over")
     if structure.transform is not None and (structure.gcps or structure.rpcs):
@@ -294,7 +297,7 @@ def _warn_of_the_warp(
     structure: Structure, options: PlanOptions, spec: WarpSpec | None, notes: Notes
 ) -> None:
     if spec is not None and structure.dtype in ("int64", "uint64"):
-        notes.warn("GDAL warps 64-bit integers as floats: those beyond 2^53 are rounded")
+        notes.warn("GDAL warps 64-bit integers as floats: those beyond 2^52 are rounded")
     for name, value in (
         ("--resampling", options.resampling),
         ("--coordinate-operation", options.coordinate_operation),

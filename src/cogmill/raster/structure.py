@@ -6,14 +6,13 @@ tifffile reads the tags, since they alone say where strips and blocks lie (GDAL 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Final, Literal
 
-import numpy as np
 import tifffile
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
+from cogmill.raster.foreign import check_magic
 from cogmill.raster.grid import GeoTransform
 from cogmill.raster.header import ByteSource, RecordingFile
 from cogmill.raster.layout import (
@@ -31,14 +30,13 @@ from cogmill.raster.layout import (
 from cogmill.raster.meaning import damaged
 from cogmill.raster.meaning import meaning as gdal_meaning
 from cogmill.raster.reduced import ReducedImage, reduced_images
+from cogmill.raster.source_nodata import source_nodata
 
-__all__ = ["EXACT_IN_FLOATS", "BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
+__all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
 
-#: Whole numbers up to this one, and no further, are each a float of 64 bits.
-EXACT_IN_FLOATS: Final = 2**53
-
-MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA_TAG: Final = 42113
+#: More images of a file than these are not listed one by one.
+_LISTED: Final = 8
 
 
 class Structure(BaseModel):
@@ -72,6 +70,8 @@ class Structure(BaseModel):
         Counted from 1.
     premultiplied : bool
         True where colours are multiplied by it already.
+    white_is_zero : bool
+        True where gray is darker the higher it is (TIFF's tag 262 is 0); values are as stored.
     color_interpretation : tuple of str
         One a band, by rasterio's names.
     palette : tuple of (int, int, int, int) or None
@@ -124,6 +124,7 @@ class Structure(BaseModel):
     nodata: tuple[float | None, ...]
     alpha_band: int | None
     premultiplied: bool = False
+    white_is_zero: bool = False
     color_interpretation: tuple[str, ...]
     palette: tuple[tuple[int, int, int, int], ...] | None
     scales: tuple[float, ...]
@@ -181,12 +182,14 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
     StorageUnavailable
         When the store does not answer.
     """
-    _check_magic(data)
+    check_magic(data)
     stored = _stored(data)
     meaning = gdal_meaning(data.name, gdal_path)
     stored["image"] = _agreed(stored["image"], meaning, data.name)
     stored["reduced"] = tuple(_typed(found, stored["image"]) for found in stored["reduced"])
-    _check_nodata(data.name, meaning, stored.pop("nodata_text"))
+    meaning["nodata"] = source_nodata(
+        data.name, meaning["dtype"], meaning["nodata"], stored.pop("nodata_text")
+    )
     # A file beside it that GDAL takes for no mask is none.
     if meaning.pop("masked") and stored["mask"] is None:
         if mask_data is None:
@@ -218,38 +221,13 @@ def _typed(found: ReducedImage, image: ImageLayout) -> ReducedImage:
     return found.model_copy(update={"image": typed})
 
 
-def _check_nodata(name: str, meaning: dict[str, Any], text: str) -> None:
-    """Refuse nodata of 64-bit integers that would not come through as a float: rasterio's are."""
-    if np.dtype(meaning["dtype"]).kind not in "iu" or np.dtype(meaning["dtype"]).itemsize < 8:
-        return
-    values = [value for value in meaning["nodata"] if value is not None]
-    with suppress(ValueError):  # None there, or a sidecar's, or no number.
-        values.append(int(text))
-    wide = [value for value in values if abs(value) > EXACT_IN_FLOATS]
-    if wide:
-        raise Refused(
-            f"{name} has the nodata value {text or wide[0]}, beyond what can be kept exactly",
-            f"choose one within {EXACT_IN_FLOATS}: gdal_calc.py, then gdal_edit.py -a_nodata",
-        )
-
-
-def _check_magic(data: ByteSource) -> None:
-    if not data.size:
-        raise Refused(f"{data.name} is empty", "name a GeoTIFF; an upload may not have finished")
-    (start,) = data.read_ranges([(0, min(16, data.size))])
-    if start[:4] not in MAGIC:
-        raise Refused(
-            f"{data.name} is not a TIFF", "convert it first: gdal_translate INPUT OUTPUT.tif"
-        )
-
-
 def _stored(data: ByteSource) -> dict[str, Any]:
     """Return what the tags of the raster's own file say."""
     file = RecordingFile(data)
     try:
         with opened(file) as tiff:
             pages = sort_pages(tiff)
-            _check_single(pages, data.name)
+            _check_single(tiff, pages, data.name)
             ifd = pages.images[0]
             image = image_layout(page(tiff, ifd), ifd, data.name)
             mask = None
@@ -260,6 +238,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
             leave_tables_out(file, tiff)
             nodata = page(tiff, ifd).tags.valueof(_NODATA_TAG, "")
             associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page(tiff, ifd).extrasamples
+            inverted = int(page(tiff, ifd).photometric) == tifffile.PHOTOMETRIC.MINISWHITE
             little, big = tiff.byteorder == "<", tiff.is_bigtiff
     except DAMAGE as error:
         raise damaged(data.name, error) from error
@@ -276,6 +255,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
         "reduced": reduced,
         "sparse_blocks": int(image.blocks.sparse.sum()),
         "premultiplied": associated,
+        "white_is_zero": inverted,
         "nodata_text": str(nodata).strip(),
         "header": file.record(),
     }
@@ -283,7 +263,7 @@ def _stored(data: ByteSource) -> dict[str, Any]:
 
 def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
     """Return what the tags of a ``.msk`` file say."""
-    _check_magic(data)
+    check_magic(data)
     file = RecordingFile(data)
     try:
         with opened(file) as tiff:
@@ -305,11 +285,17 @@ def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
     }
 
 
-def _check_single(pages: Pages, name: str) -> None:
+def _check_single(tiff: tifffile.TiffFile, pages: Pages, name: str) -> None:
     if len(pages.images) > 1:
+        listed = [
+            f"{ifd + 1}: {found.imagewidth} x {found.imagelength}"
+            for ifd, found in ((ifd, page(tiff, ifd)) for ifd in pages.images[:_LISTED])
+        ]
+        more = ["..."] * (len(pages.images) > _LISTED)
         raise Refused(
-            f"{name} holds {len(pages.images)} images, and one must be chosen",
-            "take one out first: gdal_translate GTIFF_DIR:1:INPUT OUTPUT.tif",
+            f"{name} holds {len(pages.images)} images ({', '.join(listed + more)}), and one must "
+            "be chosen",
+            f"take one out first: gdal_translate GTIFF_DIR:{pages.images[0] + 1}:INPUT OUTPUT.tif",
         )
     if not pages.images:
         raise Refused(f"{name} holds no image of full size", "name a GeoTIFF")

@@ -222,6 +222,8 @@ def _compression(image: CogImage) -> dict[str, Any]:
 def _photometric(image: CogImage) -> str:
     if image.palette is not None:
         return "PALETTE"
+    if image.white_is_zero:
+        return "MINISWHITE"
     if image.codec.compression == "jpeg" and image.bands == 3:
         return "YCBCR"
     return "RGB" if image.color_interpretation[:3] == ("red", "green", "blue") else "MINISBLACK"
@@ -230,7 +232,7 @@ def _photometric(image: CogImage) -> str:
 def _describe(dataset: Any, image: CogImage) -> None:
     if image.palette is not None:
         dataset.write_colormap(1, dict(enumerate(image.palette)))
-    elif image.color_interpretation:
+    elif image.color_interpretation and not image.white_is_zero:
         dataset.colorinterp = [ColorInterp[name] for name in image.color_interpretation]
     if any(scale != 1 for scale in image.scales):
         dataset.scales = image.scales
@@ -265,6 +267,8 @@ def _check_said(dataset: Any, image: CogImage) -> None:
     wanted = image.color_interpretation
     if wanted[:1] == ("undefined",):
         wanted = ("gray", *wanted[1:])  # A TIFF says of its first sample what black is.
+    if image.white_is_zero:
+        wanted = ()  # GDAL calls such a band gray or undefined, by its type.
     if image.palette is None and wanted not in ((), names):
         raise Refused(
             f"a GeoTIFF cannot hold the colours {', '.join(image.color_interpretation)}",

@@ -13,9 +13,9 @@ from typing import Final
 import rasterio
 from rasterio.errors import RasterioError
 
+from cogmill.raster.foreign import MAGIC
 from cogmill.raster.header import ByteSource, RecordingFile
 from cogmill.raster.layout import DAMAGE, opened
-from cogmill.raster.structure import MAGIC
 from cogmill.raster.tiff_tags import ungeoreferenced_is_no_news
 from cogmill.raster.validate_blocks import Blocks
 from cogmill.raster.validate_layout import (
