@@ -106,7 +106,7 @@ class Model(RuleBasedStateMachine):
         self.workers: list[uuid.UUID] = []
         self.attempts: list[Attempt] = []
         self.cleanups: list[tuple[uuid.UUID, CleanUp]] = []
-        self.settled: set[tuple[int, int]] = set()
+        self.let_go: set[tuple[int, int]] = set()
         self.seen: dict[int, int] = {}
         self.final: dict[object, tuple[Any, ...]] = {}
 
@@ -195,7 +195,7 @@ class Model(RuleBasedStateMachine):
         task, tasks = attempt.task, self.state.tasks
         self._tick()
         # Whatever comes of it: a worker that has settled an attempt lists it no more.
-        self.settled.add((task.id, task.attempt))
+        self.let_go.add((task.id, task.attempt))
         current = self._rows(
             "SELECT 1 FROM task WHERE id = %s AND attempt = %s AND worker = %s",
             task.id, task.attempt, attempt.incarnation,
@@ -231,12 +231,14 @@ class Model(RuleBasedStateMachine):
         held = [
             one.task
             for one in self.attempts
-            if one.incarnation == worker and (one.task.id, one.task.attempt) not in self.settled
+            if one.incarnation == worker and (one.task.id, one.task.attempt) not in self.let_go
         ]
         progress = [
             Progress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=1)
             for task in held
         ]
+        if not honest:  # it knows of none any more, and will not remember
+            self.let_go |= {(task.id, task.attempt) for task in held}
         self.state.workers.beat(worker, progress if honest else [])
 
     @rule(pick=picks)
