@@ -66,14 +66,13 @@ def _extreme(choice: random.Random, data: bytearray) -> None:
     """Put a number of the kind that overflows where a tag, a type, a count or a value may be."""
     order = "<" if data[:2] == b"II" else ">"
     width, code = choice.choice(((2, "H"), (4, "I")))
-    place = choice.randrange(0, max(min(_HEAD, len(data)) - width, 1), 2)
+    place = choice.randrange(0, min(_HEAD, len(data)), 2)
     value = choice.choice(_EXTREMES) & (256**width - 1)
     data[place : place + width] = struct.pack(order + code, value)
 
 
 def _truncate(choice: random.Random, data: bytearray) -> None:
-    del data[choice.choice((choice.randrange(1, 64), choice.randrange(1, len(data)))) :]
-    data += b"" if data else b"\0"
+    del data[choice.choice((choice.randrange(1, 64), choice.randrange(1, len(data) + 1))) :]
 
 
 def _body(choice: random.Random, data: bytearray) -> None:
