@@ -78,9 +78,9 @@ class Mill:
         document = json.loads(lines[-1]) if lines else {}
         return Ran(command, done.returncode, document, done.stderr)
 
-    def run(self, *arguments: object, plant: Path | None = None) -> Ran:
+    def run(self, *arguments: object, plant: Path | None = None, seconds: float = SECONDS) -> Ran:
         """Run a job that has to be successful."""
-        ran = self("run", *arguments, plant=plant)
+        ran = self("run", *arguments, plant=plant, seconds=seconds)
         assert ran.exit_code == 0, f"{ran.text}\n{ran.said}\n{ran.document}"
         assert ran.document["status"] == "successful"
         return ran
