@@ -103,7 +103,7 @@ Every row is a test (`tests/raster/test_inputs.py`), and this page is made of th
 - *exact*: copied pixels, masks, colours, names and tags are those that GDAL reads in the source; reprojected pixels are those of an exact warp. A refusal is one sentence, exit code 2, and nothing is written.
 - *invalid by*: what says which pixels mean nothing; where there is nothing (`none`), reprojecting gives floats NaN and all else a mask for the corners.
 - *kernel*: the default of `--resampling`. `...` stands for names and figures of the file.
-- Statistics, the program, the host and the time are never copied; overviews of the source are never read."""
+- Statistics, the program, the host and the time are never copied; overviews beside the file (`.ovr`) are never read, those inside only where the target is coarser, as by gdalwarp: where they are stale, say `--ovr none`."""
 STRUCTURE = (
     Row("strips of 16 rows", tiff(bands=3, compress="deflate")),
     Row("strips of one row", tiff(bands=3, blockysize=1)),
@@ -546,7 +546,7 @@ FILES = (
     Row(
         "cut off within its pixels",
         make.edited(tiff(bands=3), lambda data: data[:-9000]),
-        refused="2 of 11 blocks of INPUT lie past the end of the file ( ... bytes; block 9 is 10128 bytes at ... ); the file was cut off; copy or fetch it again",
+        refused="2 of 11 blocks of INPUT lie past the end of the file (... bytes; block 9 is 10128 bytes at ...); the file was cut off; copy or fetch it again",
     ),
     Row(
         "cut off within its header",
