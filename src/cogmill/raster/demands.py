@@ -19,13 +19,13 @@ from cogmill.raster.grid import Grid, Window, output_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import (
     DEFAULT_CHILD_MEMORY,
-    PROCESS_BASE,
     MemoryEstimate,
     TileDemand,
     piece_memory,
     tile_memory,
 )
 from cogmill.raster.options import PlanOptions
+from cogmill.raster.piece_writing import writing_bytes
 from cogmill.raster.reads import (
     Read,
     WorkSize,
@@ -39,9 +39,6 @@ from cogmill.raster.streaming import streaming_bytes
 from cogmill.raster.structure import Structure
 from cogmill.raster.warpspec import WarpSpec
 
-#: A row of an intermediate's blocks grows in one buffer (an eighth too large) and is handed over
-#: in another.
-_ENCODED_ROWS: Final = 2.125
 #: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).
 #: Where an output has none, the source tells nothing of it.
 _RATIO_MARGINS: Final = {"deflate": 1.15, "zstd": 1.15, "lzw": 1.5}
@@ -199,39 +196,26 @@ class Job:
 
 def streamed_estimate(job: Job) -> MemoryEstimate:
     """Return the peak of a task that decodes a row of strips as a stream."""
-    _, row, packed = _piece_work(job)
+    rows = min(piece_codec_of(job.structure).block, job.units.height)
+    _, encoding = _piece_work(job)
     # As they are decoded, as pixels, and band by band.
-    return piece_memory(3 * row, streaming_bytes(job.structure), round(packed * row))
+    return piece_memory(3 * rows * job.units.row_bytes, streaming_bytes(job.structure), encoding)
 
 
 def piece_room(job: Job, budget: int) -> int:
     """Return how many decoded bytes a piece may have where its task may use `budget` bytes."""
-    decoding, row, packed = _piece_work(job)
-    room = budget - PROCESS_BASE
-    # A piece lower than a block has but its own rows to encode.
-    encoding = max(room - round(packed * row), int(room / (1 + packed)))
-    return max(min(room - decoding, encoding), 0)
+    return max(budget - piece_memory(0, *_piece_work(job)).total, 0)
 
 
 def piece_estimate(job: Job, pieces: Sequence[Window]) -> MemoryEstimate:
     """Return the peak of the task of the largest of these pieces."""
     largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
-    decoding, row, packed = _piece_work(job)
-    return piece_memory(largest, decoding, round(packed * min(row, largest)))
+    return piece_memory(largest, *_piece_work(job))
 
 
-def _piece_work(job: Job) -> tuple[int, int, float]:
-    """Return what decoding a piece needs, one row of its intermediate's blocks, and its packing.
-
-    The row is that of a piece as wide as the source, decoded; times the packing, it is what
-    encoding holds.
-    """
-    units, image = job.units, job.structure.image
-    # zstd without a predictor packs worse than what a predictor prepared.
-    ratio = packing_ratio(job.structure) if image.predictor == 1 else None
-    packed = 1.0 if ratio is None else min(1.0, ratio * _RATIO_MARGINS["lzw"])
-    rows = min(piece_codec_of(job.structure).block, units.height)
-    return source_decoding(image), rows * units.row_bytes, _ENCODED_ROWS * packed
+def _piece_work(job: Job) -> tuple[int, int]:
+    """Return what decoding a piece needs, and encoding its intermediate."""
+    return source_decoding(job.structure.image), writing_bytes(piece_codec_of(job.structure))
 
 
 def _packs_to(structure: Structure, compression: str) -> float:

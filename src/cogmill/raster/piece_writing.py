@@ -1,4 +1,4 @@
-"""Writing the intermediates of two-stage runs: encoded blocks back to back, a row at a time.
+"""Writing the intermediates of two-stage runs: encoded blocks back to back, row by row.
 
 The file has no directory of its own: its index travels in the task's result, so that a reader
 needs no request to find a block.
@@ -22,6 +22,18 @@ Mask = npt.NDArray[np.uint8]
 
 #: No block begins at 0, which would read as never written.
 _MAGIC: Final = b"cogmill\n"
+#: Encoded blocks are handed on when they are so many bytes.
+_PORTION: Final = 4 << 20
+
+
+def writing_bytes(codec: BlockCodec) -> int:
+    """Return what encoding a piece holds beside its pixels, in bytes.
+
+    A portion that is being written, one that grows (by an eighth too much) and its copy; a block
+    cut out, as the codec takes it, and encoded.
+    """
+    block = codec.block**2 * codec.samples * np.dtype(codec.dtype).itemsize
+    return round(3.125 * (_PORTION + block)) + 3 * block
 
 
 class RowSource(Protocol):
@@ -54,7 +66,7 @@ class HeldRows:
 
 
 class PieceWriter:
-    """Encodes one piece as it is written; holds one row of blocks of it, encoded and decoded.
+    """Encodes one piece as it is written; of what is encoded it holds `writing_bytes` at most.
 
     Parameters
     ----------
@@ -76,27 +88,17 @@ class PieceWriter:
         self._position = 0
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the file, a row of blocks at a time."""
-        self._position = len(_MAGIC)
-        yield _MAGIC
+        """Yield the file, a few MB at a time."""
+        data = bytearray(_MAGIC)
+        self._position = len(data)
         block, height = self._codec.block, self._source.window.height
         for row in range(self._down):
-            pixels, mask = self._source.rows(min(block, height - row * block))
-            data = bytearray()
-            for plane in range(self._planes):
-                for col in range(self._across):
-                    encoded = self._codec.encode(self._block(pixels, plane, col))
-                    self._offsets[plane, row, col] = self._position + len(data)
-                    self._counts[plane, row, col] = len(encoded)
-                    data += encoded
-            if mask is not None:
-                self._add_mask_row(row, mask, data)
-            del pixels, mask
-            self._position += len(data)
-            chunk = bytes(data)
-            del data
-            yield chunk
-            del chunk
+            for encoded in self._row(row, *self._source.rows(min(block, height - row * block))):
+                data += encoded
+                if len(data) >= _PORTION:
+                    yield bytes(data)
+                    data = bytearray()
+        yield bytes(data)
 
     def piece(self, location: str) -> Piece:
         """Return the index of the file, once `chunks` has yielded all of it."""
@@ -110,16 +112,29 @@ class PieceWriter:
             mask_blocks=mask_blocks,
         )
 
-    def _add_mask_row(self, row: int, mask: Mask, data: bytearray) -> None:
+    def _row(self, row: int, pixels: Array, mask: Mask | None) -> Iterator[bytes]:
+        """Yield one row of blocks, noting where each lies."""
+        for plane in range(self._planes):
+            for col in range(self._across):
+                encoded = self._codec.encode(self._block(pixels, plane, col))
+                self._offsets[plane, row, col] = self._position
+                self._counts[plane, row, col] = len(encoded)
+                self._position += len(encoded)
+                yield encoded
+        if mask is not None:
+            yield from self._mask_row(row, mask)
+
+    def _mask_row(self, row: int, mask: Mask) -> Iterator[bytes]:
         block = self._codec.block
         for col in range(self._across):
             valid = np.zeros((block, block), np.bool_)
             cut = mask[:, col * block : (col + 1) * block]
             valid[: cut.shape[0], : cut.shape[1]] = cut != 0
             encoded = encode_mask(valid)
-            self._mask_offsets[row, col] = self._position + len(data)
+            self._mask_offsets[row, col] = self._position
             self._mask_counts[row, col] = len(encoded)
-            data += encoded
+            self._position += len(encoded)
+            yield encoded
 
     def _block(self, pixels: Array, plane: int, col: int) -> Array:
         samples, block = self._codec.samples, self._codec.block
