@@ -48,6 +48,9 @@ WORK_TILES = (None, 320, 192)
 STRATEGIES = ("direct", "two-stage")
 ODD = (1117, 1051)
 
+# GDAL's warp of a whole image at once takes its time where others work too.
+pytestmark = pytest.mark.timeout(600)
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     full = metafunc.config.getoption("--full")

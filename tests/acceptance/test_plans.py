@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.acceptance import rasters
 from tests.acceptance.conftest import Figure
+from tests.acceptance.running import Mill
 from tests.raster.synthetic import layout, structure
 
 from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
 from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
-from cogmill.raster.memory import MIB
+from cogmill.raster.memory import GIB, MIB
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.planning import RasterPlan, plan, tile_reads
 from cogmill.raster.structure import Structure
@@ -174,3 +177,40 @@ def cut_in_x(found: RasterPlan) -> bool:
 
 def pieces_total(found: RasterPlan) -> int:
     return 0 if found.piece_memory is None else found.piece_memory.total
+
+
+@pytest.mark.parametrize(
+    ("side", "strip_rows"), [(20000, 20000), (20000, 1), (50000, 256)], ids=str
+)
+def test_huge_sources_are_inspected_without_running(
+    side: int, strip_rows: int, mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
+    source = rasters.unwritten(tmp_path / "huge.tif", side, side, strip_rows)
+    ran = mill.inspect(source, "--dst-crs", "EPSG:3857", "--memory", "4GB", "--workers", 2)
+    found = ran.plan
+    figure.command = ran.text
+    figure.measured(f"{found['strategy']}, {found['tiles']['pieces']} pieces", "fits")
+    assert found["strategy"] == "two-stage"
+    assert found["structure"]["blocks"] == -(-side // strip_rows)
+    assert found["cost"]["two-stage"]["decodes"] == found["structure"]["blocks"]
+    assert found["tiles"]["pieces"] <= 4 * found["structure"]["blocks"]
+    assert found["tiles"]["streamed"] is (strip_rows == 20000 and side == 20000)
+    budget = child_budget(4096 * MIB, 2)
+    assert sum(found["memory"]["pieces"].values()) <= budget
+    assert found["memory"]["total"] <= budget
+
+
+@pytest.mark.parametrize(("bands", "strips"), [(3, 8), (4, 6)])
+def test_the_well_known_example_gives_eight_strips_a_piece_and_six_with_four_bands(
+    bands: int, strips: int, figure: Figure
+) -> None:
+    image = layout((50000, 50000), (50000, 256), bands, "float32")
+    asked: dict[str, Any] = {"dst_crs": "EPSG:3857", "strategy": "two-stage"}
+    pixels = round(1.2 * GIB)
+    # What a piece needs beside its pixels does not depend on how many they are.
+    other = plan(structure(image), PlanOptions(**asked, memory=64 * GIB), "x").piece_memory
+    assert other is not None
+    memory = pixels + other.total - other.parts["held source"]
+    found = plan(structure(image), PlanOptions(**asked, memory=memory), "x")
+    figure.measured(found.pieces[0].height // 256, strips)
+    assert found.pieces[0].height == strips * 256
