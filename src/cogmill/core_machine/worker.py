@@ -143,6 +143,7 @@ class Worker:
         CogmillError
             The database does not answer, or the worker is stopping.
         """
+        self._with.state.database.refuse_fork()
         if wall_seconds() - self._beat_at > 2 * self._pace.beat:
             self.beat()  # the host slept: the row may be gone, and a claim would find nothing
         message = _Message(reference)
@@ -345,7 +346,15 @@ class Worker:
         return self._silence.seconds <= self._pace.lease
 
     def beat(self) -> None:
-        """Beat once and obey the orders that come back."""
+        """Beat once and obey the orders that come back.
+
+        Raises
+        ------
+        CogmillError
+            The database does not answer, or this is a fork of the worker's process.
+        """
+        # Before any lock: what a thread of the parent held when it forked stays held here.
+        self._with.state.database.refuse_fork()
         with self._claiming:
             self._forgive_sleep()
             beaten = self._with.state.workers.beat(self._incarnation, self._held.report())

@@ -275,7 +275,7 @@ class Database:
     # Connecting
 
     def _take(self) -> Connection:
-        self._check_process()
+        self.refuse_fork()
         self._open()
         deadline = time.monotonic() + self._patience_seconds
         while True:
@@ -331,7 +331,14 @@ class Database:
         conn.execute(statement("configure_session"), {"idle_ms": round(self._idle_seconds * 1000)})
         conn.commit()
 
-    def _check_process(self) -> None:
+    def refuse_fork(self) -> None:
+        """Refuse in a fork of the process that made this, whose connections and locks it shares.
+
+        Raises
+        ------
+        CogmillError
+            This is a fork.
+        """
         if os.getpid() != self._process:
             message = f"the database of process {self._process} was used in its fork {os.getpid()}"
             raise CogmillError(message, "open a database in each process")
@@ -364,7 +371,7 @@ class Database:
 
     def notifications(self, *channels: str) -> Listener:
         """Listen on a connection of its own, opened at the first wait."""
-        self._check_process()
+        self.refuse_fork()
         return Listener(self.conninfo, channels)
 
 
