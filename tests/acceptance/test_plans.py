@@ -94,7 +94,7 @@ def test_windows_cover_the_target_once_and_no_source_is_fetched_more_often_than_
     worst = Worst()
 
     @settings(
-        max_examples=1500 if full else 60,
+        max_examples=600 if full else 60,
         # To shrink an example takes minutes, and the structure says what is wrong as it is.
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -301,6 +301,15 @@ def test_damaged_tags_are_refused_or_read_and_never_a_traceback(tmp_path: Path) 
             assert "\n" not in str(refusal)
 
 
+def test_metadata_whose_domain_has_no_readable_name_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "raster.tif", CASES["one strip"])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="names", key="value")
+    path.write_bytes(path.read_bytes().replace(b"names", b"n\xfcmes"))
+    with pytest.raises(Refused, match=r"the header of raster\.tif cannot be read"):
+        seen(path)
+
+
 def test_the_environment_reaches_gdal_in_bytes() -> None:
     with environment(33_554_432):
         found = rasterio.env.getenv()

@@ -38,7 +38,7 @@ def meaning(name: str, gdal_path: str) -> dict[str, Any]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(gdal_path, driver="GTiff") as dataset:
                 return _georeference(dataset) | _bands(dataset, name)
-    except RasterioError as error:
+    except (RasterioError, UnicodeDecodeError) as error:
         raise damaged(name, error) from error
 
 
