@@ -24,7 +24,7 @@ from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import GIB, MIB
 from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import RasterPlan, levels, plan, tile_reads, upper_memory
+from cogmill.raster.planning import RasterPlan, assembly, levels, plan, tile_reads, upper_memory
 from cogmill.raster.plot import plot
 from cogmill.raster.reads import source_reads
 from cogmill.raster.source import SourceReader
@@ -432,6 +432,17 @@ def test_memory_that_holds_nothing_is_refused_and_the_budget_it_names_would_do(
     named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
     made = planned(source, memory=child_budget(named, workers), workers=workers, **options)
     assert made.memory.total <= child_budget(named, workers)
+
+
+def test_fragments_that_cannot_be_put_together_in_the_memory_are_refused() -> None:
+    source = structure(layout((9000, 9000), (256, 256), 8, "float64"))
+    asked: dict[str, Any] = {"dst_crs": "EPSG:3857", "memory": 384 * MIB}
+    with pytest.raises(Refused, match="output tile needs") as refused:
+        planned(source, **asked)
+    named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
+    made = planned(source, **{**asked, "memory": child_budget(named, 1)})
+    assert made.fragments
+    assert assembly(made).total <= child_budget(named, 1)
 
 
 # --- for people -------------------------------------------------------------------------------

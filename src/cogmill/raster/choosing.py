@@ -113,7 +113,7 @@ def _compared(job: Job, costs: Costs) -> str:
 def _refuse(job: Job, way: Way) -> None:
     pieces = way.piece_memory
     what = "output tile"
-    if pieces is not None and pieces.total > way.memory.total:
+    if pieces is not None and pieces.total == way.needs:
         what = "source piece"
     elif job.structure.image.block_bytes > max(job.memory - PROCESS_BASE, 0):
         what = "strip" if job.structure.image.striped else "block of the source"

@@ -48,6 +48,8 @@ _RATIO_MARGINS: Final = {"deflate": 1.15, "zstd": 1.15, "lzw": 1.5}
 _WORST_RATIOS: Final = {"lzw": 1.25, "jpeg": 0.95}
 _WORST_RATIO: Final = 0.9
 _LOSSY: Final = frozenset({"jpeg", "webp", "lerc"})
+#: Kernels whose results are values of the source.
+_CHOOSING: Final = frozenset({None, "nearest", "mode", "min", "max", "med", "q1", "q3"})
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Job:
 
     def _encoding(self, window: Window) -> tuple[int, int]:
         image = self.image.model_copy(update={"grid": self.target.window_grid(window)})
-        ratio = _packs_to(self.structure, self.image.codec.compression)
+        ratio = _packs_to(self.structure, self.image.codec.compression, self.kernel)
         rows = encode_memory(image, 0.0)
         return rows, encode_memory(image, ratio) - rows
 
@@ -218,12 +220,15 @@ def _piece_work(job: Job) -> tuple[int, int]:
     return source_decoding(job.structure.image), writing_bytes(piece_codec_of(job.structure))
 
 
-def _packs_to(structure: Structure, compression: str) -> float:
+def _packs_to(structure: Structure, compression: str, kernel: str | None) -> float:
     """Return encoded over decoded bytes of the output, at most."""
     ratio = packing_ratio(structure)
     worst = _WORST_RATIOS.get(compression, _WORST_RATIO)
     margin = _RATIO_MARGINS.get(compression)
     if ratio is None or margin is None or structure.image.compression in _LOSSY:
+        return worst
+    if np.dtype(structure.dtype).kind == "f" and kernel not in _CHOOSING:
+        # Means of whole numbers, or of rounded ones, have digits in every place.
         return worst
     return min(worst, ratio * margin)
 

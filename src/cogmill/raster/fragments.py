@@ -16,6 +16,7 @@ import numpy as np
 from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.cog_image import CogImage
 from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_memory
+from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
 from cogmill.raster.grid import Grid, Window
 from cogmill.raster.header import ByteSource
 from cogmill.raster.memory import PROCESS_BASE, MemoryEstimate, total_of
@@ -141,4 +142,23 @@ def assembly_memory(image: CogImage, tile_size: int) -> MemoryEstimate:
         height=_STREAMED_ROWS * image.block,
     )
     streamed = image.model_copy(update={"grid": grid})
-    return total_of({"process": PROCESS_BASE, "overviews": encode_memory(streamed)})
+    return total_of(
+        {
+            "process": PROCESS_BASE,
+            "decoding": _reading_bytes(image, grid.width),
+            "overviews": encode_memory(streamed),
+        }
+    )
+
+
+def _reading_bytes(image: CogImage, width: int) -> int:
+    """Return what reading a row of blocks of the first overview holds beside its pixels.
+
+    At most one fragment is as wide as the tile: its pixels, its encoded blocks, one that is
+    decoded.
+    """
+    pixel = image.bands * np.dtype(image.dtype).itemsize + image.has_mask
+    block = reduced_codec(image).block
+    touched = (image.block + block) * (width + block) * pixel
+    fetched = min(BATCH_BYTES + REQUEST_BYTES, touched)
+    return image.block * width * pixel + fetched + 2 * block * block * pixel

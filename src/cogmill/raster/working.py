@@ -21,7 +21,7 @@ from cogmill.raster.demands import (
     source_decoding,
     streamed_estimate,
 )
-from cogmill.raster.fragments import fragment_sizes
+from cogmill.raster.fragments import assembly_memory, fragment_sizes
 from cogmill.raster.grid import Window, output_tiles, work_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import PROCESS_BASE, MemoryEstimate
@@ -44,6 +44,8 @@ class Way:
         Whether each work tile is a task of its own, which writes a fragment.
     memory : MemoryEstimate
         Of the largest tile task.
+    assembling : int
+        Bytes of the task that puts fragments together; 0 where there are none.
     pieces : tuple of Window
         Stage 1; empty for direct.
     streamed : bool
@@ -57,6 +59,7 @@ class Way:
     size: WorkSize
     fragments: bool
     memory: MemoryEstimate
+    assembling: int
     pieces: tuple[Window, ...]
     streamed: bool
     piece_memory: MemoryEstimate | None
@@ -66,28 +69,27 @@ class Way:
     def needs(self) -> int:
         """Bytes that one child must have."""
         pieces = 0 if self.piece_memory is None else self.piece_memory.total
-        return max(self.memory.total, pieces)
+        return max(self.memory.total, self.assembling, pieces)
 
 
 def direct(job: Job) -> Way:
     """Return the direct way: every work tile reads its part of the source."""
     cut = _fit(job, source_decoding(job.structure.image))
-    cost = direct_cost(job.structure, _sources(cut.reads), cut.tasks, cut.memory.total, job.output)
-    fits = cut.memory.total <= job.memory
-    return Way(
-        cut.size, cut.fragments, cut.memory, (), False, None, cost.model_copy(update={"fits": fits})
-    )
+    cost = direct_cost(job.structure, _sources(cut.reads), cut.tasks, cut.peak, job.output)
+    cost = cost.model_copy(update={"fits": cut.peak <= job.memory})
+    return Way(cut.size, cut.fragments, cut.memory, cut.assembling, (), False, None, cost)
 
 
 def two_stage(job: Job) -> Way:
     """Return the two-stage way: every strip is decoded once, into intermediates."""
     cut = _fit(job, intermediate_decoding(job.structure))
     pieces, streamed, estimate = _pieces(job)
-    peak = max(cut.memory.total, estimate.total)
+    peak = max(cut.peak, estimate.total)
     cost = two_stage_cost(
         job.structure, pieces, _sources(cut.reads), (cut.tasks, peak), job.output
     ).model_copy(update={"fits": peak <= job.memory})
-    return Way(cut.size, cut.fragments, cut.memory, pieces, streamed, estimate, cost)
+    tiles = (cut.size, cut.fragments, cut.memory, cut.assembling)
+    return Way(*tiles, pieces, streamed, estimate, cost)
 
 
 def naive(job: Job) -> Cost:
@@ -118,12 +120,18 @@ def _naive_bytes(job: Job, layout: ImageLayout, work: Window, source: Window) ->
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """How the target is cut: what each work tile reads, and the largest task."""
+    """How the target is cut: what each work tile reads, and the largest tasks."""
 
     size: WorkSize
     fragments: bool
     memory: MemoryEstimate
+    assembling: int
     reads: list[tuple[Read, ...]]
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the largest task, those that put fragments together included."""
+        return max(self.memory.total, self.assembling)
 
     @property
     def tasks(self) -> int:
@@ -148,7 +156,7 @@ def _fit(job: Job, decoding: int) -> _Cut:
     if not sizes and whole is not None:
         return whole
     parts = _fitted(job, decoding, sizes, fragments=True)
-    if whole is not None and whole.memory.total <= parts.memory.total > job.memory:
+    if whole is not None and whole.peak <= parts.peak > job.memory:
         return whole
     return parts
 
@@ -157,6 +165,7 @@ def _fitted(job: Job, decoding: int, sizes: list[tuple[int, int]], *, fragments:
     """Return the cut of the first size that fits, else that of the last."""
     block, side = job.options.block, job.options.tile_size
     todo = [WorkSize(rows, cols, block) for rows, cols in sizes]
+    assembling = assembly_memory(job.image, side).total if fragments else 0
     for size in todo:
         # The largest tile is a quick look; only what passes it is worth all the other tiles.
         quick = [window_reads(job.spec, job.largest_tile, size)]
@@ -164,7 +173,8 @@ def _fitted(job: Job, decoding: int, sizes: list[tuple[int, int]], *, fragments:
             continue
         whole = size.rows == size.cols == side
         reads = job.whole if whole else job.reads(size)
-        cut = _Cut(size, fragments, _largest(job, reads, decoding, fragments), reads)
+        memory = _largest(job, reads, decoding, fragments)
+        cut = _Cut(size, fragments, memory, assembling, reads)
         if cut.memory.total <= job.memory:
             break
     return cut
