@@ -30,10 +30,11 @@ from cogmill.core_machine.contracts import (
     StageResult,
     Value,
 )
-from cogmill.errors import CogmillError, NoRoom, Refused, SourceChanged
+from cogmill.core_machine.outcomes import no_room
+from cogmill.errors import CogmillError, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
-from cogmill.settings import PARENT_MEMORY, Settings, child_budget, megabytes
+from cogmill.settings import Settings, child_budget
 
 _PR_SET_PDEATHSIG = 1
 _Request = frames.Preflight | frames.Examine | frames.Run
@@ -167,12 +168,7 @@ class _Server:
         parts = list(stage.task.split(job, params, request.budget, tools))
         largest = max((part.requires.memory for part in parts), default=0)
         if not parts or largest > request.budget:
-            raise NoRoom(
-                f"a task needs {megabytes(request.whole)} of memory, and no live worker has more "
-                f"than {megabytes(request.budget)} for one that cannot be split",
-                f"start a worker with --memory {megabytes(request.whole + PARENT_MEMORY)} or more, "
-                "then retry the job",
-            )
+            raise no_room("a task", request.whole, request.budget)
         made = list(_Earlier(self._source, self._sink).adoptable())
         self._send_planned(adopting(parts, made, stage.task, job, tools))
         return None

@@ -13,6 +13,7 @@ from tests.state.conftest import Clock
 
 from cogmill.core_machine.contracts import (
     Cause,
+    CleanUp,
     Failure,
     Job,
     JobStatus,
@@ -616,16 +617,21 @@ def test_a_worker_stays_for_a_task_that_must_be_planned_smaller_and_not_for_a_la
     state.jobs.dismiss(job.id)
 
 
-def test_no_job_gets_a_destination_while_somebody_may_be_removing_what_lies_there(
-    state: StateManager, clock: Clock
-) -> None:
+def cleaning(state: StateManager) -> tuple[uuid.UUID, CleanUp]:
+    """Return a worker and what it is just removing from the destination "d"."""
     worker = join(state)
-    job = state.generations.submit(new_job("a", 1, "d"))
-    assert job is not None
-    state.jobs.dismiss(job.id)
+    state.jobs.dismiss(submit(state, owns="d").id)
     state.workers.beat(worker, [])
     claimed = state.cleanups.claim(worker)
     assert claimed is not None
+    return worker, claimed
+
+
+def test_no_job_gets_a_destination_while_somebody_may_be_removing_what_lies_there(
+    state: StateManager, clock: Clock
+) -> None:
+    worker, claimed = cleaning(state)
+    assert state.cleanups.under_way("d")
     for generation, lineage in ((2, "a"), (1, "b")):
         with pytest.raises(DestinationBusy, match="just being removed"):
             state.generations.submit(new_job(lineage, generation, "d"))
@@ -636,11 +642,7 @@ def test_no_job_gets_a_destination_while_somebody_may_be_removing_what_lies_ther
 def test_a_clean_up_whose_worker_is_silent_holds_nobody_up(
     state: StateManager, clock: Clock
 ) -> None:
-    worker = join(state)
-    job = state.generations.submit(new_job("a", 1, "d"))
-    assert job is not None
-    state.jobs.dismiss(job.id)
-    state.workers.beat(worker, [])
-    assert state.cleanups.claim(worker) is not None
+    cleaning(state)
     clock.advance(6)
+    assert not state.cleanups.under_way("d")
     assert state.generations.submit(new_job("a", 2, "d")) is not None

@@ -13,11 +13,10 @@ from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, pa
 from cogmill.cli.console import Output
 from cogmill.cli.options import load_settings, memory_option, output_options
 from cogmill.core_machine import frames
-from cogmill.core_machine.children import ChildDied, ChildProcess
+from cogmill.core_machine.children import ChildDied, SpareChild
 from cogmill.core_machine.contracts import Cause
 from cogmill.errors import PermanentError, Refused
 from cogmill.raster.verdict import Finding, Verdict
-from cogmill.settings import Settings
 from cogmill.storage.location import Location
 from cogmill.storage.store import Storage
 
@@ -44,7 +43,8 @@ def validate(
     place = Location.parse(source)
     with runtime.tools(settings, lambda done: None, memory=0) as tools:
         listing = _listing(place, tools.storage)
-    with _Examiner(settings, out) as examiner:
+    with SpareChild(lambda: runtime.spawn(settings)) as child:
+        examiner = _Examiner(child)
         if listing is None:
             verdict = examiner.examine(frames.Examine(location=str(place)))
             _tell(out, str(place), verdict, strict)
@@ -115,17 +115,8 @@ def _request(folder: Location, each: ManifestFile) -> frames.Examine:
 class _Examiner:
     """Examines in a child, which may die of a damaged file: then the next one gets another."""
 
-    def __init__(self, settings: Settings, out: Output) -> None:
-        self._settings = settings
-        self._out = out
-        self._child: ChildProcess | None = None
-
-    def __enter__(self) -> _Examiner:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._child is not None:
-            self._child.close()
+    def __init__(self, child: SpareChild) -> None:
+        self._child = child
 
     def examine(self, request: frames.Examine) -> Verdict:
         """Return the verdict on one file.
@@ -137,12 +128,11 @@ class _Examiner:
         PermanentError
             A defect of ours.
         """
-        if self._child is None or not self._child.alive:
-            self._child = runtime.spawn(self._settings)
+        child = self._child.get()
         try:
-            answer = self._child.examine(request, QUIET_SECONDS, lambda done: None)
+            answer = child.examine(request, QUIET_SECONDS, lambda done: None)
         except ChildDied as death:
-            self._child.close()
+            child.close()
             return _deadly(str(death))
         match answer:
             case frames.Returned(value=value):

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from pydantic import JsonValue
 
@@ -268,3 +268,34 @@ def oom_kills() -> int:
             return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
     except OSError:
         return 0
+
+
+class SpareChild:
+    """A child for one question after another: made for the first, and again after a death.
+
+    Parameters
+    ----------
+    spawn : callable
+        Makes it.
+    """
+
+    def __init__(self, spawn: Callable[[], ChildProcess]) -> None:
+        self._spawn = spawn
+        self._child: ChildProcess | None = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """End the child, if there is one."""
+        if self._child is not None:
+            self._child.close()
+
+    def get(self) -> ChildProcess:
+        """Return a living child."""
+        if self._child is not None and not self._child.alive:
+            self._child.close()
+            self._child = None
+        self._child = self._child or self._spawn()
+        return self._child

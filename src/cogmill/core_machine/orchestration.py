@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel
 
 from cogmill.core_machine import frames, wakeups
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.children import ChildProcess, SpareChild
 from cogmill.core_machine.contracts import Job, JobStatus, JobType, JobTypes, Preflight
 from cogmill.core_machine.identity import job_id
 from cogmill.core_machine.preflighting import preflight
@@ -63,28 +63,6 @@ class _Request:
     adopt_before: int | None
 
 
-class _Preflights:
-    """The child that preflights share: spawned when it is needed first, and again after a death."""
-
-    def __init__(self, spawn: Callable[[], ChildProcess]) -> None:
-        self._spawn = spawn
-        self._child: ChildProcess | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._child is not None:
-            self._child.close()
-
-    def child(self) -> ChildProcess:
-        if self._child is not None and not self._child.alive:
-            self._child.close()
-            self._child = None
-        self._child = self._child or self._spawn()
-        return self._child
-
-
 class JobProcessor:
     """Turns a request into a recorded job, or finds the job that already answers it.
 
@@ -117,7 +95,7 @@ class JobProcessor:
             Preflight refused the input, another live job owns the destination, or a priority that
             the database has no room for.
         """
-        with _Preflights(self._spawn) as preflights:
+        with SpareChild(self._spawn) as preflights:
             return self._submit(self._request(type_id, inputs, priority, force), preflights)
 
     def submit_all(
@@ -135,7 +113,7 @@ class JobProcessor:
         DatabaseUnavailable
             The database does not answer.
         """
-        with _Preflights(self._spawn) as preflights:
+        with SpareChild(self._spawn) as preflights:
             for inputs in many:
                 try:
                     request = self._request(type_id, inputs, priority, force)
@@ -189,25 +167,22 @@ class JobProcessor:
         inputs = job_type.inputs.model_validate(newest.inputs)
         before = None if from_stage is None else names.index(from_stage)
         request = _Request(job_type, inputs, newest.priority, anew=True, adopt_before=before)
-        with _Preflights(self._spawn) as preflights:
+        with SpareChild(self._spawn) as preflights:
             return self._submit(request, preflights)
 
-    def _submit(self, request: _Request, preflights: _Preflights) -> Submitted:
+    def _submit(self, request: _Request, preflights: SpareChild) -> Submitted:
         job_type = request.job_type
         lineage = job_type.lineage(request.inputs)
-        patience = time.monotonic() + CLEANED_SECONDS
-        looks = 0
-        while looks < SUBMIT_LOOKS:
-            looks += 1
+        for _ in range(SUBMIT_LOOKS):
             newest = self._state.generations.newest(lineage)
             if newest is not None and not newest.status.terminal:
                 if newest.engine in self._state.workers.engines():
                     return Submitted(job=newest, created=False)
-                if newest.engine == preflights.child().engines[job_type.id]:
+                if newest.engine == preflights.get().engines[job_type.id]:
                     return Submitted(job=newest, created=False)
                 self._supersede(newest)
                 continue
-            child = preflights.child()
+            child = preflights.get()
             asked = frames.Preflight(
                 job_type=job_type.id,
                 inputs=request.inputs.model_dump(mode="json"),
@@ -219,16 +194,27 @@ class JobProcessor:
                 return Submitted(job=newest, created=False)
             try:
                 job = self._record(request, found, engine, newest)
-            except DestinationBusy:
-                if time.monotonic() > patience:
-                    raise
-                looks = 0
-                time.sleep(LOOK_SECONDS)
+            except DestinationBusy as busy:
+                self._await_clean(found.owns, busy)
                 continue
             if job is not None:
                 wakeups.flush(self._state, self._publisher)
                 return Submitted(job=job, created=True)
         raise TransientError("other submits of the same job keep overtaking this one", "try again")
+
+    def _await_clean(self, owns: str | None, busy: DestinationBusy) -> None:
+        """Wait until nobody removes anything from a destination; then what lies there is judged.
+
+        Raises
+        ------
+        DestinationBusy
+            It takes too long.
+        """
+        patience = time.monotonic() + CLEANED_SECONDS
+        while self._state.cleanups.under_way(owns):
+            if time.monotonic() > patience:
+                raise busy
+            time.sleep(LOOK_SECONDS)
 
     def _supersede(self, job: Job) -> None:
         """End a job that nobody here can work on any more: its engine is gone."""

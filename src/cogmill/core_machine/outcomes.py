@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from cogmill.errors import NoRoom
+from cogmill.settings import PARENT_MEMORY, megabytes
+
 
 class Value(BaseModel):
     """A frozen value that refuses unknown fields."""
@@ -44,6 +47,24 @@ class Failure(Value):
     def __str__(self) -> str:
         """Return message and remedy as one line."""
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+def no_room(what: str, needs: int, budget: int) -> NoRoom:
+    """Return what to say of work that no live worker can do, and that cannot be made smaller.
+
+    Parameters
+    ----------
+    what : str
+        As in "a task".
+    needs, budget : int
+        Bytes: its own, and the most that a live worker has.
+    """
+    return NoRoom(
+        f"{what} needs {megabytes(needs)} of memory, and no live worker has more than "
+        f"{megabytes(budget)} for one that cannot be split",
+        f"start a worker with --memory {megabytes(needs + PARENT_MEMORY)} or more, "
+        "then retry the job",
+    )
 
 
 # --- outcomes: returned and matched, in one place (`TaskProcessor.settle`) -------------------

@@ -15,13 +15,13 @@ from uuid import UUID
 from cogmill.core_machine import wakeups
 from cogmill.core_machine.awake import wall_seconds
 from cogmill.core_machine.contracts import Cause, Failure, Retry, TaskKind, Value
+from cogmill.core_machine.outcomes import no_room
 from cogmill.core_machine.settling import Settlement
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import ServerBusy
 from cogmill.core_machine.state.tasks import Oversized, Settled, Stuck
 from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.errors import NoRoom, TransientError
-from cogmill.settings import PARENT_MEMORY, megabytes
+from cogmill.errors import TransientError
 
 log = logging.getLogger(__name__)
 
@@ -305,13 +305,9 @@ class SystemReconciler:
 
 
 def _too_small(task: Oversized) -> Failure:
+    error = no_room("a plan", task.memory, task.budget)
     return Failure(
-        code=NoRoom.code,
-        cause=Cause.PERMANENT,
-        message=f"a plan needs {megabytes(task.memory)} of memory, and no live worker has more "
-        f"than {megabytes(task.budget)} for one that cannot be split",
-        remedy=f"start a worker with --memory {megabytes(task.memory + PARENT_MEMORY)} or more, "
-        "then retry the job",
+        code=error.code, cause=Cause.PERMANENT, message=error.message, remedy=error.remedy
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 from uuid import UUID
+
+from psycopg import Connection
 
 from cogmill.core_machine.contracts import CleanUp, Failure
 from cogmill.core_machine.state.database import Database
@@ -67,3 +70,17 @@ class CleanUps:
         """Whether a clean-up of the job, or of an earlier one with its destination, is due."""
         with self._database.transaction() as conn:
             return fetch_one(conn, "owed_cleanup", job_id=job_id) is not None
+
+    def under_way(self, owns: str | None) -> bool:
+        """Whether somebody who may be alive is just removing what lies at a destination."""
+        with self._database.transaction() as conn:
+            return under_way(conn, owns) is not None
+
+
+def under_way(conn: Connection[Any], owns: str | None) -> str | None:
+    """Return a job whose leftovers at a destination are just being removed.
+
+    Until the transaction ends nobody begins to: what is owed there is locked.
+    """
+    rows = fetch(conn, "lock_cleanups", owns=owns)
+    return next((row["job_id"] for row in rows if row["under_way"]), None)

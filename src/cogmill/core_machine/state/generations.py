@@ -8,6 +8,7 @@ from psycopg import Connection, errors
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import Adoptable, Job, Preflight, Previous, Value
+from cogmill.core_machine.state.cleanup import under_way
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.rows import (
     execute,
@@ -120,12 +121,11 @@ def _submit(conn: Connection[Any], new: NewJob) -> Job | None:
     if newest and newest["generation"] >= new.generation:
         return None
     found = new.preflight
-    for owed in fetch(conn, "lock_cleanups", owns=found.owns):
-        if owed["under_way"]:
-            raise DestinationBusy(
-                f"what job {owed['job_id'][:12]} left in {found.owns} is just being removed",
-                "try again in a moment",
-            )
+    if (cleaned := under_way(conn, found.owns)) is not None:
+        raise DestinationBusy(
+            f"what job {cleaned[:12]} left in {found.owns} is just being removed",
+            "try again in a moment",
+        )
     prepared = store_payload(conn, found.prepared)
     execute(
         conn, "insert_job", id=new.id, lineage=new.lineage, generation=new.generation,
