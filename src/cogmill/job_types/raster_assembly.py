@@ -70,10 +70,8 @@ def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: To
         encoded = encode_tile(image, maker.rows([read]), plan.overview_resampling, overviews=0)
         counted = maker.counted()
         verify(encoded.data, image, 0, encoded.tile)
-    area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
-    stem = f"{tile_key(params).replace(' ', '_')}.{job.attempt}"
-    staged = tools.storage.stage(area.join(f"fragment_{stem}"), [encoded.data], area)
-    tools.storage.commit(staged)
+    stem = tile_key(params).replace(" ", "_")
+    staged = raster_places.keep(job, f"fragment_{stem}", [encoded.data], tools)
     held = _held(reduced_window(work, tile.window), encoded.reduced)
     reduced = write_piece(
         job, f"reduced_{stem}", PieceWriter(reduced_codec(image), HeldRows(held)), tools
@@ -107,13 +105,13 @@ def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Too
         return TileResult(
             row=params.row, col=params.col, staged=None, index=None, counted=Counted()
         )
-    area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
-    stem = f"levels_r{tile.row:04d}_c{tile.col:04d}.{job.attempt}"
     upper = UpperLevels(image, plan.overview_resampling, ASSEMBLED_LEVELS, ASSEMBLED_LEVELS.start)
-    reduced = tools.storage.stage(
-        area.join(stem), upper.chunks(_reduced(image, fragments, tools)), area
+    reduced = raster_places.keep(
+        job,
+        f"levels_r{tile.row:04d}_c{tile.col:04d}",
+        upper.chunks(_reduced(image, fragments, tools)),
+        tools,
     )
-    tools.storage.commit(reduced)
     parts = [_part(fragment, tile) for fragment in fragments]
     with (
         opened_parts([fragment.staged for fragment in fragments], tools) as read,
@@ -175,7 +173,7 @@ def _reduced(image: CogImage, fragments: list[TileResult], tools: Tools) -> Iter
 
 def _fragments(shared: JsonValue, tile: OutputTile) -> list[TileResult]:
     """Return the fragments of a tile that hold anything."""
-    rows = [TileResult.model_validate(row) for row in rows_of({"tiles": shared}, "tiles")]
+    rows = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
     return [
         row for row in rows if (row.row, row.col) == (tile.row, tile.col) and row.staged is not None
     ]

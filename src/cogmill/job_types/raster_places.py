@@ -51,6 +51,14 @@ def is_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
     return tools.storage.can_commit(StagedObject.model_validate(staged))
 
 
+def keep(job: JobView, stem: str, chunks: Iterable[bytes], tools: Tools) -> StagedObject:
+    """Commit an intermediate in the job's area, under a name of this attempt."""
+    area = intermediates(destination(job), job.id, tools)
+    staged = tools.storage.stage(area.join(f"{stem}.{job.attempt}"), chunks, area)
+    tools.storage.commit(staged)
+    return staged
+
+
 def write_record(area: Location, staged: Iterable[StagedObject], tools: Tools) -> None:
     """Record what a publish is about to make, so that it can be finished or withdrawn."""
     entries: JsonValue = [entry.model_dump(mode="json") for entry in staged]

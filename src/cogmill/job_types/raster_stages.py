@@ -94,12 +94,7 @@ class TileTask(TaskType[TileParams, TileResult, Tools]):
 
     def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
         """Whether the encoded tile is still staged or committed, whole; an empty one always is."""
-        from cogmill.job_types import raster_places
-
-        objects = [result.staged]
-        if result.fragment is not None and result.fragment.reduced is not None:
-            objects.append(result.fragment.reduced.staged)
-        return all(raster_places.is_there(found, tools) for found in objects if found is not None)
+        return _is_there(result, tools)
 
     def split(
         self, job: JobView, params: TileParams, budget: int, tools: Tools
@@ -108,6 +103,16 @@ class TileTask(TaskType[TileParams, TileResult, Tools]):
         from cogmill.job_types import raster_assembly
 
         return raster_assembly.split_tile(job, params, budget)
+
+
+def _is_there(result: TileResult, tools: Tools) -> bool:
+    """Whether all that was written of a tile or a fragment is still there; nothing always is."""
+    from cogmill.job_types import raster_places
+
+    objects = [result.staged]
+    if result.fragment is not None and result.fragment.reduced is not None:
+        objects.append(result.fragment.reduced.staged)
+    return all(raster_places.is_there(found, tools) for found in objects if found is not None)
 
 
 class AssembleTask(TaskType[AssembleParams, TileResult, Tools]):
@@ -126,9 +131,7 @@ class AssembleTask(TaskType[AssembleParams, TileResult, Tools]):
 
     def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
         """Whether the tile is still staged or committed, whole; an empty one always is."""
-        from cogmill.job_types import raster_places
-
-        return result.staged is None or raster_places.is_there(result.staged, tools)
+        return _is_there(result, tools)
 
 
 class OverviewsTask(TaskType[NoParams, OverviewsResult, Tools]):
@@ -243,7 +246,7 @@ class AssembleStage(StageType[Tools]):
             memory=assembly(plan_of(job)).total, seconds=PUBLISH_SECONDS, still=STILL_SECONDS
         )
         return StagePlan(
-            shared=[tile.model_dump(mode="json") for tile in fragments],
+            shared={"tiles": [tile.model_dump(mode="json") for tile in fragments]},
             tasks=tuple(
                 PlannedTask(
                     key=f"r{row:04d}_c{col:04d}", params={"row": row, "col": col}, requires=needs
@@ -253,20 +256,18 @@ class AssembleStage(StageType[Tools]):
         )
 
 
-def _whole_tiles(earlier: EarlierResults) -> list[JsonValue]:
-    """Return the results of all output tiles, however they came about, row by row."""
+def _tiles(earlier: EarlierResults) -> list[TileResult]:
+    """Return the results of all tile tasks and of those that put tiles together."""
     rows = [*earlier.of("tiles"), *earlier.of("assemble")]
-    tiles = [TileResult.model_validate(row.result) for row in rows]
+    return [TileResult.model_validate(row.result) for row in rows]
+
+
+def _whole(tiles: list[TileResult]) -> list[JsonValue]:
+    """Return the output tiles among them, however they came about, row by row."""
     whole = sorted(
         (tile for tile in tiles if tile.fragment is None), key=lambda tile: (tile.row, tile.col)
     )
     return [tile.model_dump(mode="json") for tile in whole]
-
-
-def _counted(earlier: EarlierResults) -> Counted:
-    """Return what was read for the tiles, fragments included."""
-    tiles = [TileResult.model_validate(row.result) for row in earlier.of("tiles")]
-    return sum((tile.counted for tile in tiles), start=Counted())
 
 
 class OverviewsStage(StageType[Tools]):
@@ -285,7 +286,7 @@ class OverviewsStage(StageType[Tools]):
             return StagePlan(tasks=())
         needs = Requirements(memory=upper_memory(plan_of(job)), seconds=PUBLISH_SECONDS)
         return StagePlan(
-            shared={"tiles": _whole_tiles(earlier)},
+            shared={"tiles": _whole(_tiles(earlier))},
             tasks=(PlannedTask(key="upper levels", params={}, requires=needs),),
         )
 
@@ -298,11 +299,14 @@ class PublishStage(StageType[Tools]):
 
     def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
         """Share what earlier stages staged."""
+        tiles = _tiles(earlier)
         pieces = [PieceResult.model_validate(row.result) for row in earlier.of("pieces")]
         return StagePlan(
             shared={
-                "tiles": _whole_tiles(earlier),
-                "counted": _counted(earlier).model_dump(mode="json"),
+                "tiles": _whole(tiles),
+                "counted": sum((tile.counted for tile in tiles), start=Counted()).model_dump(
+                    mode="json"
+                ),
                 "overviews": [row.result for row in earlier.of("overviews")],
                 "pieces_counted": sum(
                     (piece.counted for piece in pieces), start=Counted()

@@ -66,7 +66,7 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
     prepared = prepared_of(job)
     plan = prepared.plan
     window = Window.of(params.window)
-    stem = f"piece_{params.number:06d}.{job.attempt}"
+    stem = f"piece_{params.number:06d}"
     source = Location.parse(str(job.inputs["source"]))
     with (
         gdal.environment(tools.gdal_cache),
@@ -95,13 +95,10 @@ def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[Plan
 
 
 def write_piece(job: JobView, stem: str, writer: PieceWriter, tools: Tools) -> PieceResult:
-    """Commit what a writer encodes as an intermediate, under a name of this attempt."""
-    area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
-    final = area.join(stem)
-    staged = tools.storage.stage(final, writer.chunks(), area)
-    tools.storage.commit(staged)
+    """Commit what a writer encodes as an intermediate."""
+    staged = raster_places.keep(job, stem, writer.chunks(), tools)
     return PieceResult(
-        piece=writer.piece(str(final)).model_dump(mode="json"),
+        piece=writer.piece(str(staged.final)).model_dump(mode="json"),
         counted=Counted(),
         staged=staged.model_dump(mode="json"),
     )
@@ -143,8 +140,6 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
 def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsResult:
     """Compute the upper levels of one COG from the third level of its tiles, streaming."""
     plan = prepared_of(job).plan
-    area = raster_places.intermediates(raster_places.destination(job), job.id, tools)
-    final = area.join(f"overviews.{job.attempt}")
     with gdal.environment(tools.gdal_cache), mosaic(plan, shared, tools) as parts:
         upper = UpperLevels(
             plan.image,
@@ -152,8 +147,7 @@ def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsRe
             range(TILE_OVERVIEWS + 1, len(levels(plan))),
             given=TILE_OVERVIEWS,
         )
-        staged = tools.storage.stage(final, upper.chunks(parts.coarsest()), area)
-    tools.storage.commit(staged)
+        staged = raster_places.keep(job, "overviews", upper.chunks(parts.coarsest()), tools)
     return OverviewsResult(
         staged=staged.model_dump(mode="json"), blocks=upper.blocks().model_dump(mode="json")
     )
@@ -360,8 +354,4 @@ def stage_tile(
     if target.is_collection:
         name = plan_of(job).tile_name(tile.row, tile.col)
         return tools.storage.stage(target.join(name), chunks, raster_places.beside(target, job.id))
-    area = raster_places.intermediates(target, job.id, tools)
-    final = area.join(f"tile_r{tile.row:04d}_c{tile.col:04d}.{job.attempt}")
-    staged = tools.storage.stage(final, chunks, area)
-    tools.storage.commit(staged)
-    return staged
+    return raster_places.keep(job, f"tile_r{tile.row:04d}_c{tile.col:04d}", chunks, tools)

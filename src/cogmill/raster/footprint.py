@@ -17,7 +17,7 @@ import numpy as np
 from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import Floats, Window
 from cogmill.raster.seams import comes_round
-from cogmill.raster.warpspec import WarpSpec
+from cogmill.raster.warpspec import UNSCALED, WarpSpec
 
 #: Largest side of a region that GDAL warps at a time, in target pixels.
 CHUNK: Final = 1024
@@ -35,8 +35,6 @@ _CHUNK_CELLS: Final = 4
 _GDAL_CELLS: Final = 20
 #: GDAL reads an axis in full from 0.9 of it on.
 _ALL_OF_IT: Final = 0.88
-#: Beyond this GDAL's kernel does not grow.
-_UNSCALED: Final = 0.95
 #: The source of one block, of what its share of a region would be: its halo, and uneven scale.
 _BLOCK_MARGIN: Final = 2.0
 #: What small allocations and rounding to pages add.
@@ -346,7 +344,7 @@ class _Axis:
                     if np.isfinite(step).any()
                 ),
             )
-        return max(1.0, growth / _UNSCALED)
+        return max(1.0, growth / UNSCALED)
 
 
 def _needed(places: Floats, margin: float, axis: _Axis) -> tuple[int, int] | None:

@@ -15,17 +15,16 @@ import numpy as np
 
 from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_memory
+from cogmill.raster.encode import TILE_OVERVIEWS, Rows
 from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
-from cogmill.raster.grid import Grid, Window
+from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource
 from cogmill.raster.memory import PROCESS_BASE, MemoryEstimate, total_of
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader, piece_codec
+from cogmill.raster.upper_levels import streaming_memory
 
 #: The levels of an output tile that are encoded when its fragments are put together.
 ASSEMBLED_LEVELS: Final = range(1, TILE_OVERVIEWS + 1)
-#: Rows of blocks of the first overview that are held while it streams: read, halved and encoded.
-_STREAMED_ROWS: Final = 2
 
 
 def fragment_sizes(tile_size: int, block: int, largest: int | None) -> Iterator[tuple[int, int]]:
@@ -135,18 +134,12 @@ def assembly_memory(image: CogImage, tile_size: int) -> MemoryEstimate:
         Side of an output tile in pixels.
     """
     side = -(-tile_size // 2)
-    grid = Grid(
-        crs="",
-        transform=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
-        width=min(side, image.grid.width),
-        height=_STREAMED_ROWS * image.block,
-    )
-    streamed = image.model_copy(update={"grid": grid})
+    width = min(side, image.grid.width)
     return total_of(
         {
             "process": PROCESS_BASE,
-            "decoding": _reading_bytes(image, grid.width),
-            "overviews": encode_memory(streamed),
+            "decoding": _reading_bytes(image, width),
+            "overviews": streaming_memory(image, (width, side)),
         }
     )
 

@@ -26,7 +26,7 @@ from cogmill.raster.decisions import (
     resampling,
 )
 from cogmill.raster.demands import Job
-from cogmill.raster.encode import TILE_OVERVIEWS, encode_memory
+from cogmill.raster.encode import TILE_OVERVIEWS
 from cogmill.raster.footprint import source_window
 from cogmill.raster.fragments import assembly_memory
 from cogmill.raster.gdalwarp import gdalwarp_commands
@@ -41,6 +41,7 @@ from cogmill.raster.reduced import ReducedImage
 from cogmill.raster.scales import kernel_scales
 from cogmill.raster.structure import Structure
 from cogmill.raster.tiff_tags import image_tags
+from cogmill.raster.upper_levels import streaming_memory
 from cogmill.raster.warpspec import KernelScales, WarpSpec
 
 __all__ = [
@@ -56,8 +57,6 @@ __all__ = [
 
 #: Overview levels that every output tile carries; those above are one COG's own.
 TILE_LEVELS: Final = TILE_OVERVIEWS
-#: Rows of blocks of the third level that are encoded at a time while the upper ones stream.
-_STREAMED_ROWS: Final = 2
 #: A scale from which on nearest leaves out most pixels.
 _SKIPPED: Final = 0.5
 
@@ -195,12 +194,7 @@ def upper_memory(plan: RasterPlan) -> int:
     sizes = levels(plan)
     if len(sizes) <= TILE_LEVELS + 1:
         return PROCESS_BASE
-    width, height = sizes[TILE_LEVELS]
-    block = plan.options.block
-    third = plan.target_grid.model_copy(
-        update={"width": width, "height": min(height, _STREAMED_ROWS * block)}
-    )
-    return PROCESS_BASE + encode_memory(plan.image.model_copy(update={"grid": third}))
+    return PROCESS_BASE + streaming_memory(plan.image, sizes[TILE_LEVELS])
 
 
 def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -> tuple[str, ...]:

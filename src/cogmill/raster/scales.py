@@ -9,10 +9,8 @@ import numpy as np
 from cogmill.raster.footprint import source_positions
 from cogmill.raster.grid import Floats
 from cogmill.raster.seams import comes_round
-from cogmill.raster.warpspec import KernelScales, WarpSpec
+from cogmill.raster.warpspec import UNSCALED, KernelScales, WarpSpec
 
-#: Beyond this GDAL's kernel does not grow.
-_UNSCALED: Final = 0.95
 #: Points along each side of the target at which the Jacobian is taken.
 _LATTICE: Final = 33
 
@@ -66,7 +64,7 @@ def kernel_scales(spec: WarpSpec) -> KernelScales:
 
 def _scale(scales: Floats) -> float:
     median = _rounded(np.median(scales))
-    return 1.0 if median >= _UNSCALED else median
+    return 1.0 if median >= UNSCALED else median
 
 
 def _rounded(value: Any) -> float:

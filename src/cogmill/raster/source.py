@@ -86,12 +86,10 @@ class SourceReader:
         found = self.structure
         if found.mask is None:
             return None
+        data = mask_file(found, self._data, mask_data)
         if found.mask_source == "internal":
-            return self._data, decoder(found.mask, found.header, found.size_bytes)
-        if mask_data is None:
-            raise ValueError(f"{found.name} has a mask of its own file, which is not given")
-        _check_size(mask_data, found.mask_size_bytes)
-        return mask_data, decoder(found.mask, found.mask_header, found.mask_size_bytes)
+            return data, decoder(found.mask, found.header, found.size_bytes)
+        return data, decoder(found.mask, found.mask_header, found.mask_size_bytes)
 
     def read(self, window: Window, bands: Sequence[int] | None = None) -> Held:
         """Return the pixels of a window.
@@ -154,6 +152,22 @@ class SourceReader:
                 f"{layout.compression}) cannot be decoded: {error}",
                 "the file is damaged; write it again, or fetch it again",
             ) from error
+
+
+def mask_file(structure: Structure, data: ByteSource, mask_data: ByteSource | None) -> ByteSource:
+    """Return the file that holds a source's mask: the raster's own, or the one beside it.
+
+    Raises
+    ------
+    SourceChanged
+        When it has another size than the one that was inspected.
+    """
+    if structure.mask_source == "internal":
+        return data
+    if mask_data is None:
+        raise ValueError(f"{structure.name} has a mask of its own file, which is not given")
+    _check_size(mask_data, structure.mask_size_bytes)
+    return mask_data
 
 
 def decoder(layout: ImageLayout, header: str, size: int) -> Decoder:

@@ -18,7 +18,7 @@ from cogmill.raster.fetching import REQUEST_BYTES, ReadCounts
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource, read_exactly
 from cogmill.raster.layout import ImageLayout
-from cogmill.raster.source import fill_value
+from cogmill.raster.source import fill_value, mask_file
 from cogmill.raster.structure import Structure
 from cogmill.raster.unpacking import PORTION, UNPACKERS, Damaged
 
@@ -82,9 +82,7 @@ class StreamedPiece:
         ]
         self._mask: _Strips | None = None
         if mask is not None:
-            source = data if structure.mask_source == "internal" else mask_data
-            if source is None:
-                raise ValueError(f"{structure.name} has a mask of its own file, which is not given")
+            source = mask_file(structure, data, mask_data)
             self._mask = _Strips(structure, mask, source, window, 0)
 
     def rows(self, count: int) -> tuple[Array, Mask | None]:

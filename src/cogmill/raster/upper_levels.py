@@ -6,15 +6,35 @@ A module of its own beside `one_cog`, which lays out what is encoded here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import numpy as np
 
 from cogmill.raster.cascade import BlockRow, Cascade
 from cogmill.raster.cog import EncodedLevel, frame
 from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import Rows, encode_row
+from cogmill.raster.encode import Rows, encode_memory, encode_row
 from cogmill.raster.encoded import EncodedBlocks
 from cogmill.raster.overviews import Method, level_sizes
+
+#: Rows of blocks of the level that arrives that are held: read, halved and encoded.
+_STREAMED_ROWS: Final = 2
+
+
+def streaming_memory(image: CogImage, size: tuple[int, int]) -> int:
+    """Return what `UpperLevels` holds, in bytes, the rows that arrive included.
+
+    Parameters
+    ----------
+    image : CogImage
+        Its grid does not matter.
+    size : (int, int)
+        Width and height in pixels of the level that arrives.
+    """
+    width, height = size
+    rows = {"width": width, "height": min(height, _STREAMED_ROWS * image.block)}
+    grid = image.grid.model_copy(update=rows)
+    return encode_memory(image.model_copy(update={"grid": grid}))
 
 
 class UpperLevels:

@@ -47,6 +47,10 @@ GDAL_TYPES: Final = {
 Nodata = tuple[Number | None, ...]
 
 
+#: From this scale on GDAL's kernel does not grow.
+UNSCALED: Final = 0.95
+
+
 class KernelScales(BaseModel):
     """How many target pixels there are to a source pixel, over the whole target grid.
 
