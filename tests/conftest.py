@@ -132,7 +132,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: object) -> None:
     """Take the count from a worker of xdist; every worker collects the same tests."""
     output = getattr(node, "workeroutput", {})
-    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    config: pytest.Config = node.config  # type: ignore[attr-defined]  # xdist has no types
     config.stash[_LEFT_OUT] = max(config.stash.get(_LEFT_OUT, 0), output.get("left_out", 0))
 
 

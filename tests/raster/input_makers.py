@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import rasterio
 import rasterio.shutil
@@ -20,7 +19,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
-from tests.raster.rasters import HEIGHT, WIDTH, Case, content, write
+from tests.raster.rasters import HEIGHT, WIDTH, Case, content, write, write_twelve_bits
 
 Maker = Callable[[Path], Path]
 Change = Callable[[Any], None]
@@ -397,18 +396,7 @@ def twelve_bit_jpeg(folder: Path) -> Path:
     """Write 12-bit JPEG, which GDAL's wheel cannot, with the blocks of imagecodecs."""
     rows, cols = np.mgrid[:64, :128]
     pixels = (2000 + 1500 * np.sin(rows / 9) * np.cos(cols / 17)).astype(np.uint16)
-    blocks = [
-        imagecodecs.jpeg_encode(pixels[:, at : at + 64], level=95, bitspersample=12)
-        for at in (0, 64)
-    ]
-    path = folder / "input.tif"
-    tifffile.imwrite(
-        path, (bytes(block) for block in blocks), shape=(64, 128), dtype="uint16", tile=(64, 64),
-        compression=7, photometric="minisblack", metadata=None,
-    )  # fmt: skip
-    with tifffile.TiffFile(path, mode="r+") as file:
-        file.pages.first.tags[258].overwrite(12)
-    return path
+    return write_twelve_bits(folder / "input.tif", pixels)
 
 
 def some_nan(pixels: np.ndarray[Any, Any]) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import rasterio
+import tifffile
 from affine import Affine
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
@@ -179,6 +181,23 @@ def write(path: Path, case: Case, height: int = HEIGHT, width: int = WIDTH) -> P
         if case.mask:
             rows, cols = np.mgrid[:height, :width]
             dataset.write_mask((rows * 3 + cols * 2) % 50 > 20)
+    return path
+
+
+def write_twelve_bits(path: Path, pixels: np.ndarray[Any, Any]) -> Path:
+    """Write 64 x 128 values of 12 bits as JPEG, which GDAL's wheel cannot, by imagecodecs."""
+    blocks = [
+        imagecodecs.jpeg_encode(
+            np.ascontiguousarray(pixels[:, left : left + 64]), level=95, bitspersample=12
+        )
+        for left in (0, 64)
+    ]
+    tifffile.imwrite(
+        path, (bytes(block) for block in blocks), shape=(64, 128), dtype="uint16", tile=(64, 64),
+        compression=7, photometric="minisblack", metadata=None,
+    )  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["BitsPerSample"].overwrite(12)
     return path
 
 

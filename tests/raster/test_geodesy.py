@@ -215,7 +215,7 @@ NORTH_UP = (250000.0, 10.0, 0.0, 5300000.0, 0.0, -10.0)
 def to_mercator(source: Grid, **named: tuple[float, ...]) -> Grid:
     target = wkt(MERCATOR)
     pipeline = choose_operation(source.crs, target, footprint(source)).pipeline
-    return target_grid(source, target, pipeline, **named)  # type: ignore[arg-type]
+    return target_grid(source, target, pipeline, **named)  # type: ignore[arg-type]  # by name
 
 
 def test_named_bounds_and_resolution_hold_exactly() -> None:

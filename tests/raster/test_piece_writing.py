@@ -32,6 +32,7 @@ def test_a_window_across_pieces_reads_back_as_it_was_held(
         path = tmp_path / f"{first}.blocks"
         path.write_bytes(b"".join(writer.chunks()))
         pieces.append(writer.piece(str(path)))
+    # The parameter is one of two texts, which a list of texts does not say.
     index = PieceIndex(codec=codec, bands=3, interleave=interleave, pieces=tuple(pieces))  # type: ignore[arg-type]
     reader = PieceReader(index, lambda location: FileBytes(Path(location)))
     window = Window(col_off=13, row_off=401, width=700, height=555)

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import pytest
 import rasterio
-import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.raster.rasters import (
@@ -25,6 +23,7 @@ from tests.raster.rasters import (
     gdal_read,
     sidecar,
     write,
+    write_twelve_bits,
 )
 from tests.raster.whole_job import write_raster
 
@@ -388,19 +387,7 @@ def test_alpha_of_fully_opaque_and_transparent_pixels_is_lercs_mask(tmp_path: Pa
 def test_a_jpeg_of_twelve_bits_is_decoded(tmp_path: Path) -> None:
     rows, cols = np.mgrid[:64, :128]
     expected = (2048 + 1900 * np.sin(rows / 9) * np.cos(cols / 17)).astype(np.uint16)
-    blocks = [
-        imagecodecs.jpeg_encode(
-            np.ascontiguousarray(expected[:, left : left + 64]), level=95, bitspersample=12
-        )
-        for left in (0, 64)
-    ]
-    path = tmp_path / "twelve.tif"
-    tifffile.imwrite(
-        path, (bytes(block) for block in blocks), shape=(64, 128), dtype="uint16", tile=(64, 64),
-        compression=7, photometric="minisblack", metadata=None,
-    )  # fmt: skip
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        tiff.pages.first.tags["BitsPerSample"].overwrite(12)
+    path = write_twelve_bits(tmp_path / "twelve.tif", expected)
     structure = inspect(FileBytes(path), str(path))
     held = reader(path, structure).read(Window(col_off=0, row_off=0, width=128, height=64))
     assert structure.image.bits == 12

@@ -290,7 +290,7 @@ def test_a_worker_that_does_not_fit_leaves_the_task_alone(
     state: StateManager, offer: dict[str, object], database: Database
 ) -> None:
     submit(state)
-    assert state.tasks.claim(join(state, **offer), 64 * MEBIBYTE) is None  # type: ignore[arg-type]
+    assert state.tasks.claim(join(state, **offer), 64 * MEBIBYTE) is None  # type: ignore[arg-type]  # by name
     assert tasks_by_status(database) == {"ready": 1}
 
 

@@ -222,6 +222,7 @@ class ChildProcess:
     def _send_rows(self, rows: list[StageResult] | list[Adoptable], start: int) -> None:
         stop = start + frames.ROWS_PER_FRAME
         part = tuple(rows[start:stop])
+        # A tuple of either is a tuple of both; that of a union of lists loses which.
         self._send(frames.Rows(rows=part, last=stop >= len(rows)))  # type: ignore[arg-type]
 
     def _send(self, frame: Value) -> None:
