@@ -442,6 +442,7 @@ PER_BAND = _pam(
     "<PAMRasterBand band='1'><NoDataValue>-7</NoDataValue></PAMRasterBand>"
     "<PAMRasterBand band='2'><NoDataValue>9</NoDataValue></PAMRasterBand>"
 )
+SECOND_BAND = _pam("<PAMRasterBand band='2'><NoDataValue>9</NoDataValue></PAMRasterBand>")
 NAMES = _pam(
     "<PAMRasterBand band='1'><CategoryNames><Category>sea</Category></CategoryNames>"
     "</PAMRasterBand>"

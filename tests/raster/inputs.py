@@ -61,6 +61,8 @@ class Row:
         Makes it; or the name of a file of the corpus.
     refused : str
         The sentence, where it is refused whatever is asked for; ``...`` stands for any words.
+    uncopied : str
+        The sentence, where pixels are reprojected and copying them is refused.
     unplaced : str
         The sentence, where pixels are copied and reprojecting is refused.
     warned : tuple of str
@@ -85,6 +87,7 @@ class Row:
     kind: str
     source: Maker | str
     refused: str = ""
+    uncopied: str = ""
     unplaced: str = ""
     warned: tuple[str, ...] = ()
     warped: tuple[str, ...] = ()
@@ -104,6 +107,10 @@ Every row is a test (`tests/raster/test_inputs.py`), and this page is made of th
 - *invalid by*: what says which pixels mean nothing; where there is nothing (`none`), reprojecting gives floats NaN and all else a mask for the corners.
 - *kernel*: the default of `--resampling`. `...` stands for names and figures of the file.
 - Statistics, the program, the host and the time are never copied; overviews beside the file (`.ovr`) are never read, those inside only where the target is coarser, as by gdalwarp: where they are stale, say `--ovr none`."""
+ONE_NODATA = (
+    "bands with different nodata values (-7.0, 9.0); choose one for all with --nodata; "
+    "a GeoTIFF can hold no more"
+)
 STRUCTURE = (
     Row("strips of 16 rows", tiff(bands=3, compress="deflate")),
     Row("strips of one row", tiff(bands=3, blockysize=1)),
@@ -299,7 +306,27 @@ VALIDITY = (
     Row(
         "nodata that differs by band (.aux.xml)",
         make.beside(tiff("int16", 2), ".aux.xml", make.PER_BAND),
-        refused="bands with different nodata values (-7.0, 9.0); choose one for all with --nodata; a GeoTIFF can hold no more",
+        uncopied=ONE_NODATA,
+        warped=(
+            "nodata differs by band (-7, 9), and becomes -7 in all of them; a pixel that has this value by itself becomes its neighbour",
+        ),
+        invalid="nodata",
+    ),
+    Row(
+        "nodata of one band alone (.aux.xml)",
+        make.beside(tiff("int16", 2), ".aux.xml", make.SECOND_BAND),
+        uncopied="bands with different nodata values (9.0, None); choose one for all with --nodata; a GeoTIFF can hold no more",
+        warped=(
+            "nodata differs by band (none, 9), and becomes 9 in all of them; a pixel that has this value by itself becomes its neighbour",
+        ),
+        invalid="nodata",
+    ),
+    Row(
+        "nodata that differs by band, of floats (.aux.xml)",
+        make.beside(tiff("float32", 2), ".aux.xml", make.PER_BAND),
+        uncopied=ONE_NODATA,
+        warped=("nodata differs by band (-7, 9), and becomes nan in all of them",),
+        invalid="nodata",
     ),
     Row(
         "nodata of 64 bits beyond 2^52",
@@ -740,6 +767,8 @@ def _line(row: Row) -> str:
     if row.refused:
         return f"| {kind} | refused: {row.refused} | as copied | | |"
     copied = "; ".join(["exact", *(f"warns: {text}" for text in row.warned)])
+    if row.uncopied:
+        copied = f"refused: {row.uncopied}"
     moved = "; ".join(["exact", *(f"warns: {text}" for text in (*row.warned, *row.warped))])
     if row.unplaced:
         moved = f"refused: {row.unplaced}"

@@ -162,6 +162,10 @@ def whole(row: Row, plan: RasterPlan, path: Path) -> Held:
     if plan.validity.kind == "mask":
         mask = read(path)[1][0]
     ordered = pixels[[band - 1 for band in plan.held_bands]]
+    for plane, own, one in zip(ordered, plan.validity.source_nodata or (),
+                               plan.validity.target_nodata or (), strict=False):  # fmt: skip
+        if own != one and plane.dtype.kind in "iu":
+            plane[plane == one] -= 1  # as GDAL keeps valid pixels apart from the one nodata
     return Held(window=plan.source_grid.window, pixels=np.ascontiguousarray(ordered), mask=mask)
 
 
@@ -217,7 +221,10 @@ def check(row: Row, path: Path, folder: Path) -> None:
         for options in ({}, dict(row.target)):
             assert said(row, path, folder, options, row.refused)
         return
-    copied(row, path, folder / "copy")
+    if row.uncopied:
+        assert said(row, path, folder, {}, row.uncopied)
+    else:
+        copied(row, path, folder / "copy")
     if row.unplaced:
         assert said(row, path, folder, dict(row.target), row.unplaced)
     else:

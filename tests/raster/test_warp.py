@@ -23,7 +23,7 @@ from tests.raster.reference import (
 from cogmill.errors import Refused, SourceWindowTooSmall
 from cogmill.raster import footprint as footprints
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Window
+from cogmill.raster.grid import Grid, Window
 from cogmill.raster.source import Held
 from cogmill.raster.vrt import frame_xml, warped_xml
 from cogmill.raster.warp import Warped, WarpSpec, mark_nan, source_window, warp, warp_buffer_bytes
@@ -424,3 +424,29 @@ def test_gdal_reads_the_window_that_rasterio_is_asked_for() -> None:
         part = dataset.read(1, window=RasterioWindow(100, 120, 50, 40))
     expected = whole_image(spec, held)[0][0, 120:160, 100:150]
     assert np.array_equal(part, expected)
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+@pytest.mark.parametrize(("own", "taken"), [(9, 7), (6, 7), (None, 7), (9, 0)])
+def test_a_valid_pixel_is_never_taken_for_the_one_nodata_of_all_bands(
+    own: int | None, taken: int, kernel: str
+) -> None:
+    source = Grid(crs="EPSG:32633", transform=(5e5, 10, 0, 5e6, 0, -10), width=20, height=20)
+    target = source.model_copy(update={"transform": (5e5 - 25, 10.3, 0, 5e6 + 22, 0, -10.3)})
+    spec = WarpSpec(
+        source=source,
+        target=target,
+        resampling=kernel,
+        dtype="uint8",
+        bands=1,
+        source_nodata=(own,),
+        target_nodata=(taken,),
+    )
+    pixels = np.full((1, 20, 20), taken, np.uint8)
+    warped = warp(spec, Held(window=source.window, pixels=pixels, mask=None), target.window)
+    rows, cols = np.mgrid[0.5:20, 0.5:20]
+    at = source.place_arrays(*target.position_arrays(cols, rows))
+    inside = np.logical_and.reduce([(each > 0.5) & (each < 19.5) for each in at])
+    assert (np.abs(warped.pixels[0][inside].astype(int) - taken) == 1).all()
+    outside = np.logical_or.reduce([(each < -0.5) | (each > 20.5) for each in at])
+    assert (warped.pixels[0][outside] == taken).all()

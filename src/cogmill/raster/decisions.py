@@ -226,7 +226,8 @@ def decide_validity(
         _warn_unused(structure, notes, "the mask", ("nodata",), own)
         return Validity(kind="mask", target_mask=True)
     if own is not None:
-        return Validity(kind="nodata", source_nodata=own, target_nodata=own)
+        target = _one_for_all(own, structure.dtype, notes) if reprojects else own
+        return Validity(kind="nodata", source_nodata=own, target_nodata=target)
     if not reprojects:
         return Validity(kind="none")
     if np.dtype(structure.dtype).kind in "fc":
@@ -252,6 +253,22 @@ def _own_nodata(structure: Structure, notes: Notes) -> tuple[float | None, ...] 
             "it is left out"
         )
     return values if any(value is not None for value in values) else None
+
+
+def _one_for_all(
+    own: tuple[float | None, ...], dtype: str, notes: Notes
+) -> tuple[float | None, ...]:
+    """Return the nodata of the target, which is one for all bands: a GeoTIFF can hold no more."""
+    if len(set(map(repr, own))) == 1:
+        return own
+    first = next(value for value in own if value is not None)
+    value = math.nan if np.dtype(dtype).kind in "fc" else first
+    named = ", ".join("none" if each is None else f"{each:g}" for each in own)
+    beside = (
+        "" if math.isnan(value) else "; a pixel that has this value by itself becomes its neighbour"
+    )
+    notes.warn(f"nodata differs by band ({named}), and becomes {value:g} in all of them{beside}")
+    return (value,) * len(own)
 
 
 def _warn_unused(

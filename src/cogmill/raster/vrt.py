@@ -184,13 +184,14 @@ def _options(spec: WarpSpec, source_extra: int) -> dict[str, str]:
 def _mappings(spec: WarpSpec, warped: int) -> Iterator[str]:
     invalid = [*spec.invalid(), *[None] * spec.target_mask]
     target = [*spec.fill()[: spec.bands], 0.0]
+    # A band without nodata must not be given another's by a valid pixel that has that value.
+    marked = [*(spec.target_nodata or ()), *[None] * (warped - len(spec.target_nodata or ()))]
     for band in range(warped):
         inner = ""
         if invalid[band] is not None:
-            inner = (
-                f"<SrcNoDataReal>{number(invalid[band])}</SrcNoDataReal>"
-                f"<DstNoDataReal>{number(target[band])}</DstNoDataReal>"
-            )
+            inner += f"<SrcNoDataReal>{number(invalid[band])}</SrcNoDataReal>"
+        if invalid[band] is not None or marked[band] is not None:
+            inner += f"<DstNoDataReal>{number(target[band])}</DstNoDataReal>"
         yield f'<BandMapping src="{band + 1}" dst="{band + 1}">{inner}</BandMapping>'
 
 

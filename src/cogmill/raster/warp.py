@@ -79,6 +79,7 @@ def warp(spec: WarpSpec, held: Held | None, window: Window) -> Warped:
         At least the pixels of ``source_window(spec, window)``; None where that is None. NaN in it
         is written over with the band's nodata where a finite one marks invalid pixels, and clears
         the alpha band or the mask where there is one: a NaN is invalid, and GDAL would spread it.
+        Integers that have the target's nodata and are valid are changed by one, as GDAL does.
     window : Window
         On the target grid.
 
@@ -96,6 +97,7 @@ def warp(spec: WarpSpec, held: Held | None, window: Window) -> Warped:
     needs = footprint(spec, window)
     if held is not None and needs.chunks:
         _check(spec, held)
+        _keep_apart(spec, held)
         _warp_chunks(spec, mark_nan(spec, held), needs, result)
     return result
 
@@ -166,6 +168,20 @@ def _check(spec: WarpSpec, held: Held) -> None:
         )
     if not spec.source.window.contains(held.window):
         raise ValueError(f"{held.window} is not within the source")
+
+
+def _keep_apart(spec: WarpSpec, held: Held) -> None:
+    """Change valid integers that would be taken for the target's nodata by one.
+
+    GDAL does so for whatever its kernels compute, but for what the nearest neighbour copies.
+    """
+    if spec.resampling != "nearest" or spec.is_float or spec.target_nodata is None:
+        return
+    lowest = np.iinfo(spec.dtype).min
+    for plane, own, taken in zip(held.pixels, spec.invalid(), spec.target_nodata, strict=False):
+        if taken is not None and taken != own:
+            below = taken - 1
+            plane[plane == taken] = taken + 1 if below < lowest or below == own else below
 
 
 def mark_nan(spec: WarpSpec, held: Held) -> Held:
