@@ -318,6 +318,21 @@ def test_a_claim_whose_reply_was_lost_is_given_back(state: StateManager) -> None
     assert claim(state, worker).task.attempt == lost.task.attempt + 1
 
 
+def test_a_task_that_this_version_cannot_read_holds_up_no_other(
+    state: StateManager, database: Database
+) -> None:
+    submit(state)
+    worker = join(state)
+    plan(state, worker, 3)
+    with database.transaction() as conn:
+        conn.execute("UPDATE task SET params = '[]' WHERE kind = 'work' AND key = '0'")
+    taken = [claim(state, worker).task.key for _ in range(2)]
+    assert (taken, state.tasks.claim(worker, 64 * MEBIBYTE)) == (["1", "2"], None)
+    with database.transaction() as conn:
+        left = conn.execute("SELECT key, attempt FROM task WHERE status = 'ready'").fetchall()
+    assert left == [("0", 0)]
+
+
 def test_a_silent_worker_is_dead_only_at_the_second_look(state: StateManager, clock: Clock) -> None:
     submit(state)
     dead, heir = join(state), join(state)

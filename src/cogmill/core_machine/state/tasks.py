@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection, DataError, IntegrityError
 from psycopg.types.json import Jsonb
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from cogmill.core_machine.contracts import (
     Cause,
@@ -52,6 +52,10 @@ class Attempt(Value):
     incarnation: UUID
 
 
+class _Unreadable(Exception):
+    """A task of a newer version: this process cannot read its row."""
+
+
 class _NotPlanning(Exception):
     """The stage of a plan has begun before, or has ended."""
 
@@ -80,11 +84,14 @@ class Tasks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unreadable: set[int] = set()
 
     def claim(
         self, incarnation: UUID, free: int, patience: float = 10.0, job_id: str | None = None
     ) -> Task | None:
         """Claim the first due task that this worker can take, as a new attempt.
+
+        A row that it cannot read is left to others, and holds up none behind it.
 
         Parameters
         ----------
@@ -101,35 +108,39 @@ class Tasks:
             execute(conn, "claim_in_order")
             row = fetch_one(
                 conn, "claim_task", incarnation=incarnation, free=free, patience=patience,
-                job_id=job_id,
+                job_id=job_id, unreadable=sorted(self._unreadable),
             )  # fmt: skip
             if row is None:
                 return None
-            task = Task.model_validate(row)
+            try:
+                task = Task.model_validate(row)
+            except ValidationError as error:
+                self._unreadable.add(row["id"])
+                raise _Unreadable from error
             if task.kind is TaskKind.PLAN and task.position == 0:
                 execute(conn, "start_job", job_id=task.job_id)
             return task
 
-        return self._database.run(work, name="claim")
+        while True:
+            with suppress(_Unreadable):
+                return self._database.run(work, name="claim")
 
     def release_unknown_claims(self, incarnation: UUID, held: Collection[int]) -> int:
         """Give back what a claim without a reply may have taken; `held` are the known task ids."""
-        return self._database.run(
-            lambda conn: execute(
-                conn, "release_unknown_claims", incarnation=incarnation, held=list(held)
-            ),
-            name="release unknown",
-            repeatable=True,
-        )
+
+        def work(conn: Connection[Any]) -> int:
+            held_ids = list(held)
+            return execute(conn, "release_unknown_claims", incarnation=incarnation, held=held_ids)
+
+        return self._database.run(work, name="release unknown", repeatable=True)
 
     def extend_deadlines(self, incarnation: UUID, seconds: float) -> None:
         """Give the attempts of a worker the time back that it slept."""
-        self._database.run(
-            lambda conn: execute(
-                conn, "extend_deadlines", incarnation=incarnation, seconds=seconds
-            ),
-            name="extend",
-        )
+
+        def work(conn: Connection[Any]) -> None:
+            execute(conn, "extend_deadlines", incarnation=incarnation, seconds=seconds)
+
+        self._database.run(work, name="extend")
 
     def succeed(self, attempt: Attempt, result: JsonValue, peak_memory: int | None) -> Settled:
         """Settle a work task with its result, counted down from its stage.

@@ -16,6 +16,7 @@ WITH me AS (
         AND (%(job_id)s::text IS NULL OR task.job_id = %(job_id)s)
         AND (me.seconds IS NULL OR task.seconds <= me.seconds)
         AND task.memory <= me.memory
+        AND task.id <> ALL (%(unreadable)s::bigint[])
         AND (task.memory <= %(free)s
              OR task.due_at < cogmill.now() - make_interval(secs => %(patience)s))
     ORDER BY task.priority DESC, task.due_at, task.id
