@@ -8,9 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.faults.conftest import Site, alive, children_of, until
+from pydantic import JsonValue
+from tests.faults.conftest import PATIENCE_SECONDS, Site, alive, children_of, until
 
 from cogmill.core_machine import preflighting, running
+from cogmill.core_machine.children import ChildProcess
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.errors import DatabaseUnavailable, Refused
@@ -114,6 +116,34 @@ def test_what_a_worker_let_go_with_its_lease_is_given_back(
         until(lambda: not any(map(alive, children)), "the worker kills its children itself")
     site.go()
     assert site.ended(job).outputs == {"total": 1}
+    assert site.rows("SELECT max(failures) FROM task") == [(0,)]
+
+
+def test_what_was_let_go_with_the_lease_is_no_forgotten_task_until_there_is_a_new_child(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> None:
+        raise DatabaseUnavailable("nobody answers")
+
+    site.use(site.settings.model_copy(update={"workers": 1}))
+    job = site.submit(hold=True, count=1)
+    worker = site.work()
+    children = busy(site, 1)
+    site.rows("UPDATE worker SET suspect_seconds = 1000 RETURNING 1")
+    room, make = threading.Event(), ChildProcess.__init__
+
+    def slowly(child: ChildProcess, settings: dict[str, JsonValue]) -> None:
+        room.wait(PATIENCE_SECONDS)
+        make(child, settings)
+
+    monkeypatch.setattr(ChildProcess, "__init__", slowly)
+    with monkeypatch.context() as broken:
+        broken.setattr(site.state.workers, "beat", silent)
+        until(lambda: not any(map(alive, children)) and worker.idle, "it lets go of its task")
+    until(lambda: site.rows("SELECT FROM task WHERE status = 'ready'"), "the task is free")
+    room.set()
+    site.go()
+    assert site.ended(job).outputs == {"total": 0}
     assert site.rows("SELECT max(failures) FROM task") == [(0,)]
 
 

@@ -6,23 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cogmill.core_machine.children import ChildProcess
-from cogmill.core_machine.contracts import JobTypes
+from cogmill.core_machine.contracts import JobTypes, Offer
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.wakeups import WakeupPublisher
 from cogmill.settings import Pace
-
-
-@dataclass(frozen=True)
-class Equipment:
-    """What a worker is built from; `runtime` puts it together."""
-
-    state: StateManager
-    types: JobTypes
-    publisher: WakeupPublisher
-    reconciler: SystemReconciler
-    spawn: Callable[[], ChildProcess]
-    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -48,3 +36,31 @@ class Place:
     host: str
     only_jobs: tuple[str, ...] | None = None
     on_demand: bool = False
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What a worker is built from; `runtime` puts it together."""
+
+    state: StateManager
+    types: JobTypes
+    publisher: WakeupPublisher
+    reconciler: SystemReconciler
+    spawn: Callable[[], ChildProcess]
+    pace: Pace
+
+    def offer(self, place: Place, pid: int, memory: int, engines: tuple[str, ...]) -> Offer:
+        """Return what a worker at a place offers; `memory` is the bytes for all of its children."""
+        return Offer(
+            host=place.host,
+            pid=pid,
+            slots=place.slots,
+            memory=memory,
+            job_types=tuple(self.types.ids()),
+            engines=engines,
+            reaches=("any", place.host),
+            only_jobs=place.only_jobs,
+            on_demand=place.on_demand,
+            beat_seconds=self.pace.beat,
+            suspect_seconds=self.pace.suspect,
+        )

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from cogmill.core_machine.attempting import AttemptRunner
 from cogmill.core_machine.awake import Silence, wall_seconds
 from cogmill.core_machine.children import ChildDied, ChildProcess
-from cogmill.core_machine.contracts import CleanUp, Failure, Offer, Task
+from cogmill.core_machine.contracts import CleanUp, Failure, Task
 from cogmill.core_machine.equipment import Equipment, Place
 from cogmill.core_machine.held import Held, HeldWork
 from cogmill.core_machine.state.listening import Listener
@@ -220,9 +220,6 @@ class Worker:
             child.close()
 
     def _recover(self, error: Exception, *, spawned: bool) -> None:
-        with self._claiming:
-            # Whatever this slot had claimed, nobody works on it any more.
-            self._doubtful = True
         if not self._registered.is_set():
             self._error = error
             self._sleep()
@@ -245,22 +242,8 @@ class Worker:
     def _enter(self) -> None:
         """Take an incarnation: a new row."""
         self._incarnation = uuid.uuid4()
-        self._with.state.workers.register(
-            self._incarnation,
-            Offer(
-                host=self._place.host,
-                pid=self._pid,
-                slots=self._place.slots,
-                memory=self._memory,
-                job_types=tuple(self._with.types.ids()),
-                engines=self._engines,
-                reaches=("any", self._place.host),
-                only_jobs=self._place.only_jobs,
-                on_demand=self._place.on_demand,
-                beat_seconds=self._pace.beat,
-                suspect_seconds=self._pace.suspect,
-            ),
-        )
+        offer = self._with.offer(self._place, self._pid, self._memory, self._engines)
+        self._with.state.workers.register(self._incarnation, offer)
         self._silence.broken()
 
     def _work(self, child: ChildProcess, message: _Message | None) -> bool:
@@ -270,23 +253,34 @@ class Worker:
         if message is not None:
             message.did = True
         work, incarnation, held = claimed
+        settled = False
         try:
             if isinstance(work, Task):
                 attempt = Attempt(task=work, incarnation=incarnation)
                 self._runner.run(attempt, child, held)
             else:
                 self._clean(work, incarnation, held)
+            settled = held.order is None
         except BaseException:
             # It is in the middle of a talk that nobody will end.
             child.kill()
             raise
         finally:
-            self._held.drop()
+            self._let_go(settled)
         if held.order is not None or not child.alive:
             raise ChildDied(-9, "killed on order" if held.order else "ended")
         # Its end may have freed memory, closed a stage or ended the job.
         self.wake()
         return True
+
+    def _let_go(self, settled: bool) -> None:
+        """Note that the calling slot is free, and whether its work may still count as ours."""
+        if settled:
+            self._held.drop()
+            return
+        with self._claiming:
+            self._doubtful = True
+            self._held.drop()
 
     def _claim(
         self, child: ChildProcess, first: str | None
@@ -295,8 +289,7 @@ class Worker:
             if self._closing.is_set() or not self._has_lease:
                 return None
             incarnation = self._incarnation
-            if self._doubtful:
-                self._give_back_the_unknown(incarnation)
+            self._give_back_the_unknown()
             # Until it is noted as held, nobody knows what this claim may have made.
             self._doubtful = True
             state = self._with.state
@@ -307,20 +300,19 @@ class Worker:
             if claimed is not None:
                 held = Held(job_id=claimed.job_id, child=child, task=work)
                 if not self._held.put(held):
-                    self._give_back_the_unknown(incarnation)
+                    self._give_back_the_unknown()
                     return None
             self._doubtful = False
         return None if claimed is None else (claimed, incarnation, held)
 
-    def _give_back_the_unknown(self, incarnation: uuid.UUID) -> None:
-        """Give back what this incarnation holds and no slot works on."""
-        held = self._held.all()
-        state = self._with.state
-        tasks = [one.task.id for one in held if one.task is not None]
-        state.tasks.release_unknown_claims(incarnation, tasks)
-        state.cleanups.release_unknown(
-            incarnation, [one.job_id for one in held if one.task is None]
-        )
+    def _give_back_the_unknown(self) -> None:
+        """Give back, uncharged, what this incarnation may hold and no slot works on."""
+        if not self._doubtful:
+            return
+        held, state, mine = self._held.all(), self._with.state, self._incarnation
+        state.tasks.release_unknown_claims(mine, [one.task.id for one in held if one.task])
+        state.cleanups.release_unknown(mine, [one.job_id for one in held if not one.task])
+        self._doubtful = False
 
     def _clean(self, claimed: CleanUp, incarnation: uuid.UUID, held: Held) -> None:
         def settle(failure: Failure | None) -> None:
@@ -357,6 +349,8 @@ class Worker:
         self._with.state.database.refuse_fork()
         with self._claiming:
             self._forgive_sleep()
+            # Before it is said what is held: a sweep would charge whatever is missing there.
+            self._give_back_the_unknown()
             beaten = self._with.state.workers.beat(self._incarnation, self._held.report())
             if beaten is None:
                 log.warning("this worker was declared dead; it begins a new incarnation")
