@@ -25,7 +25,7 @@ demo: setup-run ## Set up, then run the main job on a raster made for it (about 
 
 test: setup ## Set up, then run every check and test (EXTERNAL=1: also those that need other programs)
 	@$(MAKE) --no-print-directory lint
-	$(PY) -m pytest -n 2 $(PYTEST_EXTERNAL) $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_EXTERNAL) $(ARGS)
 
 .PHONY: lint
 lint:

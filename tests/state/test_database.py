@@ -25,6 +25,7 @@ from cogmill.core_machine.state.database import (
     statement,
 )
 from cogmill.core_machine.state.embedded import Lease
+from cogmill.core_machine.state.listening import Listener
 from cogmill.core_machine.state.migrating import Migration, packaged_migrations
 from cogmill.errors import CogmillError, DatabaseUnavailable, Refused
 
@@ -365,6 +366,19 @@ def test_a_listener_whose_session_was_ended_listens_again(database: Database) ->
         listener.wait(0)
         database.run(lambda conn: conn.execute(statement("notify"), {"reference": "job-2"}))
         assert listener.wait(10) == ["job-2"]
+
+
+def test_an_interrupted_listener_waits_no_longer_connected_or_not(database: Database) -> None:
+    for conninfo in (database.conninfo, "host=127.0.0.1 port=9"):
+        with Listener(conninfo, ["cogmill_wakeup"]) as listener:
+            begun = time.monotonic()
+            waiting = threading.Thread(target=listener.wait, args=(60,))
+            waiting.start()
+            listener.interrupt()
+            waiting.join(30)
+            assert listener.wait(60) == []
+            assert time.monotonic() - begun < 30
+        listener.interrupt()
 
 
 # The clock of the tests

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 CLEAN_RETRY_SECONDS = 30.0
 CHANNEL = "cogmill_wakeup"
-LISTEN_SECONDS = 0.5
-"""How long a stop may wait for the listening thread."""
+LISTEN_SECONDS = 5.0
+"""How long the listening thread waits before it looks whether its connection still lives."""
 STOP_SECONDS = 10.0
 """How long a stop may wait for threads that wait for the database."""
 SLEPT_BEATS = 4
@@ -77,6 +77,7 @@ class Worker:
         self._closing = threading.Event()
         self._stop = threading.Event()
         self._wake = threading.Condition()
+        self._listener: Listener | None = None
         self._registered = threading.Event()
         self._slots: list[threading.Thread] = []
         self._others: list[threading.Thread] = []
@@ -115,6 +116,7 @@ class Worker:
                 self.stop()
                 raise self._error
         beat, look = self._pace.beat, self._pace.look
+        listener = self._listener = self._with.state.database.notifications(CHANNEL)
         self._others = [
             self._thread("beat", lambda: self._repeat("beating", lambda: beat, self.beat)),
             self._thread("lease", lambda: self._repeat("watching", lambda: beat / 2, self._watch)),
@@ -122,7 +124,7 @@ class Worker:
                 "reconcile",
                 lambda: self._repeat("reconciling", lambda: _jittered(look), self._reconcile),
             ),
-            self._thread("listen", self._listen),
+            self._thread("listen", lambda: self._listen(listener)),
         ]
 
     def wake(self) -> None:
@@ -181,6 +183,8 @@ class Worker:
         self._held.kill_all("drain")
         _join(self._slots)
         self._stop.set()
+        if self._listener is not None:
+            self._listener.interrupt()
         _join(self._others)
         if self._registered.is_set() and self._has_lease:
             try:
@@ -391,8 +395,8 @@ class Worker:
             except Exception:
                 log.exception("%s met a defect", what)
 
-    def _listen(self) -> None:
-        with self._with.state.database.notifications(CHANNEL) as listener:
+    def _listen(self, listener: Listener) -> None:
+        with listener:
             self._repeat("listening", lambda: 0.0, lambda: self._hear(listener))
 
     def _hear(self, listener: Listener) -> None:
