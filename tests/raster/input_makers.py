@@ -19,6 +19,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
+from tests.raster.placed_by_points import points, rational
 from tests.raster.rasters import HEIGHT, WIDTH, Case, content, write, write_twelve_bits
 
 Maker = Callable[[Path], Path]
@@ -204,11 +205,24 @@ def gcps(*, transform: bool = False) -> Maker:
     return make
 
 
+def bent_gcps(folder: Path) -> Path:
+    """Place a raster by 25 control points that no plane goes through."""
+    bent = [GroundControlPoint(row, col, x, y, z) for col, row, x, y, z in points(WIDTH, HEIGHT)]
+    crs = rasterio.crs.CRS.from_epsg(4326)
+    return placed(None, None, lambda dataset: setattr(dataset, "gcps", (bent, crs)))(folder)
+
+
 def rpcs(*, transform: bool = False) -> Maker:
     """Return a maker of a raster with rational polynomials, and perhaps a transform too."""
     if transform:
         return placed(rpcs=_RPC)
     return placed(None, None, rpcs=_RPC)
+
+
+def bent_rpcs(folder: Path) -> Path:
+    """Place a raster by rational polynomials as satellites have them, in a ``.RPB`` beside."""
+    values = rational(WIDTH, HEIGHT).model_dump(exclude={"kind", "height"})
+    return placed(None, None, rpcs=RPC(**values), RPB="YES", PROFILE="BASELINE")(folder)
 
 
 def pages(count: int, **options: Any) -> Maker:

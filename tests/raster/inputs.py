@@ -82,6 +82,8 @@ class Row:
     at_a_limb : bool
         Whether it is compared with GDAL's warp of the whole image alone: near a planet's limb GDAL
         3.10 makes pixels valid beside masked ones, which GDAL 3.6 and the reference do not.
+    moved : bool
+        Whether its pixels are never copied: the options themselves ask for another grid.
     """
 
     kind: str
@@ -97,6 +99,7 @@ class Row:
     target: Mapping[str, Any] = field(default_factory=lambda: MERCATOR)
     by_gdal: bool = True
     at_a_limb: bool = False
+    moved: bool = False
 
 
 INTRODUCTION = """# What becomes of an input
@@ -528,7 +531,34 @@ PLACES = (
     Row(
         "ground control points alone",
         make.gcps(),
-        refused="INPUT is placed by 4 ground control points alone, and it must be chosen what is made of them; rectify it first: gdalwarp -order 1 (or 2, 3) -t_srs EPSG:4326 INPUT OUTPUT.tif, or gdalwarp -tps -t_srs EPSG:4326 INPUT OUTPUT.tif",
+        refused="INPUT is placed by 4 ground control points alone, and it must be chosen what is made of them; add --gcps 1 (or 2, 3: polynomials of that order), or --gcps tps (a thin-plate spline)",
+    ),
+    *(
+        Row(
+            f"ground control points alone, with --gcps {how}",
+            make.bent_gcps,
+            options={"gcps": how},
+            moved=True,
+        )
+        for how in ("1", "2", "3", "tps")
+    ),
+    Row(
+        "too few ground control points for --gcps 3",
+        make.gcps(),
+        options={"gcps": "3"},
+        refused="INPUT has 4 ground control points, and --gcps 3 needs 10; use --gcps 1, or give it more points: gdal_translate -gcp",
+    ),
+    Row(
+        "no ground control points, with --gcps 1",
+        placed(),
+        options={"gcps": "1"},
+        refused="INPUT has no ground control points, of which --gcps speaks; leave out --gcps",
+    ),
+    Row(
+        "ground control points beside a transform, with --gcps tps",
+        make.gcps(transform=True),
+        options={"gcps": "tps"},
+        moved=True,
     ),
     Row(
         "ground control points beside a transform",
@@ -539,7 +569,25 @@ PLACES = (
     Row(
         "rational polynomials alone (RPC)",
         make.rpcs(),
-        refused="INPUT is placed by rational polynomials alone, and the heights of the ground are not known; rectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif (or -to RPC_HEIGHT=METRES) -t_srs EPSG:4326 INPUT OUTPUT.tif",
+        refused="INPUT is placed by rational polynomials alone, and the heights of the ground are not known; add --rpc-height METRES (above the ellipsoid)",
+    ),
+    Row(
+        "rational polynomials alone (.RPB), with --rpc-height",
+        make.bent_rpcs,
+        options={"rpc_height": 250},
+        moved=True,
+    ),
+    Row(
+        "rational polynomials beside a transform, with --rpc-height",
+        make.rpcs(transform=True),
+        options={"rpc_height": 250},
+        moved=True,
+    ),
+    Row(
+        "no rational polynomials, with --rpc-height",
+        placed(),
+        options={"rpc_height": 250},
+        refused="INPUT has no rational polynomials, of which --rpc-height speaks; leave out --rpc-height",
     ),
     Row(
         "rational polynomials beside a transform (RPC)",
@@ -766,6 +814,9 @@ def _line(row: Row) -> str:
     kind = row.kind if callable(row.source) else f"{row.kind} (`{row.source}`)"
     if row.refused:
         return f"| {kind} | refused: {row.refused} | as copied | | |"
+    if row.moved:
+        moved = "; ".join(["exact", *(f"warns: {text}" for text in (*row.warned, *row.warped))])
+        return f"| {kind} | as reprojected, to the points' system | {moved} | {row.invalid} | {row.kernel} |"
     copied = "; ".join(["exact", *(f"warns: {text}" for text in row.warned)])
     if row.uncopied:
         copied = f"refused: {row.uncopied}"

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pyproj import Transformer
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
+from rasterio.transform import GCPTransformer, RPCTransformer
 
+from cogmill.raster.control import Control, Polynomial, Rational, Spline
 from cogmill.raster.geodesy import choose_operation, crs_text, footprint
 from cogmill.raster.grid import Grid, Window
 from cogmill.raster.source import Held
@@ -153,9 +157,53 @@ def source_places(spec: WarpSpec) -> tuple[Array, Array]:
             # A source in degrees may begin or end beyond 180: a place is the same a turn further.
             turned = np.asarray(xs) < spec.source.bounds[0]
             xs = np.add(xs, np.where(turned, 360, 0))
+    if spec.source.control is not None:
+        return by_points(spec.source.control, np.asarray(xs), np.asarray(ys))
     with np.errstate(invalid="ignore"):
         src_cols, src_rows = ~spec.source.affine @ (np.asarray(xs), np.asarray(ys))
     return src_cols, src_rows
+
+
+def by_points(control: Control, xs: Array, ys: Array) -> tuple[Array, Array]:
+    """Return source columns and rows of coordinates by what places a raster without a transform.
+
+    Polynomials by least squares here; splines and rational polynomials by rasterio's transformers.
+    """
+    if isinstance(control, Polynomial):
+        known = np.array(control.points)
+        powers = [(a, b) for a in range(control.order + 1) for b in range(control.order + 1 - a)]
+        middle = known[:, 2:4].mean(axis=0)
+
+        def terms(u: Array, v: Array) -> Array:
+            u, v = u - middle[0], v - middle[1]
+            return np.stack([u**a * v**b for a, b in powers], axis=-1)
+
+        fitted = np.linalg.lstsq(terms(known[:, 2], known[:, 3]), known[:, :2], rcond=None)[0]
+        found = terms(xs, ys) @ fitted
+        return found[..., 0], found[..., 1]
+    with transformer(control) as theirs:
+        flat = xs.ravel(), ys.ravel()
+        if isinstance(control, Spline):
+            cols, rows = theirs.xy(flat[1], flat[0], offset="ul")
+        else:
+            rows, cols = theirs.rowcol(*flat, op=np.positive)
+    return np.reshape(cols, xs.shape), np.reshape(rows, xs.shape)
+
+
+def transformer(control: Control) -> Any:
+    """Return GDAL's transformer; of a spline with pixels and coordinates exchanged.
+
+    Rasterio has its splines reversed: it fits the way back and inverts that, where the warp fits
+    the way there. Of polynomials it takes order 2 from six points on.
+    """
+    if isinstance(control, Rational):
+        values = control.model_dump(exclude={"kind", "height"})
+        return RPCTransformer(RPC(**values), rpc_height=control.height)
+    if isinstance(control, Spline):
+        swapped = [GroundControlPoint(y, x, col, row, z) for col, row, x, y, z in control.points]
+        return GCPTransformer(swapped, tps=True)
+    listed = [GroundControlPoint(row, col, x, y, z) for col, row, x, y, z in control.points]
+    return GCPTransformer(listed)
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,6 @@ def structure(image: ImageLayout, crs: str | None = "EPSG:32633", **changes: Any
         "tag_domains": (),
         "area_or_point": "Area",
         "overviews": (),
-        "gcps": 0,
-        "rpcs": False,
         "sparse_blocks": 0,
         "contributing_files": ("synthetic.tif",),
         "header": "",

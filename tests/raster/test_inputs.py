@@ -223,7 +223,7 @@ def check(row: Row, path: Path, folder: Path) -> None:
         return
     if row.uncopied:
         assert said(row, path, folder, {}, row.uncopied)
-    else:
+    elif not row.moved:
         copied(row, path, folder / "copy")
     if row.unplaced:
         assert said(row, path, folder, dict(row.target), row.unplaced)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.raster.placed_by_points import points, rational
 from tests.raster.rasters import Case, FileBytes, write
 from tests.raster.synthetic import UTM, layout, structure
 
@@ -35,6 +36,8 @@ STRIPED = layout((2000, 1700), (2000, 37))
 TILED = layout((2000, 1700), (256, 256))
 #: Small blocks, so that a small raster has many output tiles.
 SMALL: dict[str, Any] = {"blocksize": 64, "tile_size": 512}
+
+POINTS = points(side=2)
 
 
 def planned(source: Structure, **options: Any) -> RasterPlan:
@@ -400,8 +403,14 @@ def test_a_palette_is_warped_nearest_and_continuous_data_bilinear() -> None:
     [
         ({"crs": None}, {"dst_crs": "EPSG:3857"}, "--src-crs"),
         ({"crs": None}, {"resolution": (1, 1)}, "--src-crs"),
-        ({"transform": None, "gcps": 4}, {"dst_crs": "EPSG:3857"}, "gdalwarp"),
-        ({"transform": None, "gcps": 4}, {}, "gdalwarp"),
+        ({"transform": None, "gcps": POINTS}, {"dst_crs": "EPSG:3857"}, "--gcps 1"),
+        ({"transform": None, "gcps": POINTS}, {}, "--gcps 1"),
+        ({"transform": None, "gcps": POINTS}, {"gcps": "1"}, "--src-crs"),
+        ({"transform": None, "gcps": POINTS}, {"gcps": "1", "rpc_height": 3}, "two ways"),
+        ({"transform": None, "gcps": POINTS}, {"rpc_height": 3}, "no rational polynomials"),
+        ({}, {"gcps": "tps"}, "no ground control points"),
+        ({"rpcs": rational()}, {"rpc_height": 3, "src_crs": "EPSG:4326"}, "leave out --src-crs"),
+        ({"rpcs": rational()}, {"rpc_height": math.inf}, "no height"),
         ({}, {"dst_crs": "EPSG:999999"}, "EPSG:999999"),
         ({}, {"dst_crs": "EPSG:3857", "resolution": (1e-6, 1e-6)}, "--resolution"),
         ({"transform": (math.nan, 1, 0, 0, 0, -1)}, {}, "geotransform"),

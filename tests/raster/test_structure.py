@@ -148,7 +148,7 @@ def test_a_raster_without_place_has_neither_crs_nor_transform(tmp_path: Path) ->
     ):
         dataset.write(np.zeros((1, 8, 8), np.uint8))
     found = seen(path)
-    assert (found.crs, found.transform, found.gcps) == (None, None, 0)
+    assert (found.crs, found.transform, found.gcps, found.rpcs) == (None, None, (), None)
 
 
 def test_masks_overviews_and_sparse_blocks_are_found(

@@ -13,6 +13,7 @@ import click
 from cogmill import telemetry
 from cogmill.cli.console import Output, size_text
 from cogmill.errors import Refused
+from cogmill.raster.grid_options import BY_POINTS
 from cogmill.raster.options import (
     CREATION_OPTIONS,
     OVERVIEW_RESAMPLING,
@@ -113,6 +114,16 @@ _PLAN_OPTIONS = (
     ),
     click.option("--nodata", type=float, help="The value that means nothing; nan is possible."),
     click.option("--src-crs", metavar="CRS", help="The source's coordinate system, overriding it."),
+    click.option(
+        "--gcps", type=click.Choice(BY_POINTS),
+        help="Place SRC by its ground control points: a polynomial of that order, or a thin-plate "
+        "spline.",
+    ),
+    click.option(
+        "--rpc-height", type=float, metavar="METRES",
+        help="Place SRC by its rational polynomials (RPC), all of it at this height above the "
+        "ellipsoid.",
+    ),
     click.option(
         "--coordinate-operation", metavar="OP",
         help="PROJ pipeline or URN to use instead of the most accurate one.",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from cogmill.raster.choosing import size_text
+from cogmill.raster.control import Rational, residuals
 from cogmill.raster.costs import Cost
 from cogmill.raster.options import json_number
 from cogmill.raster.rasterplan import RasterPlan
@@ -24,6 +27,7 @@ def explain(plan: RasterPlan) -> list[str]:
     return [
         f"Source: {structure_text(plan.structure)}",
         f"Strategy: {plan.strategy}. {_sentence(plan.reason)}",
+        *_placed_lines(plan),
         *_target_lines(plan),
         *_warp_lines(plan),
         *_work_lines(plan),
@@ -73,8 +77,8 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``structure``, ``strategy``, ``reason``, ``target_grid``, ``warp``, ``tiles``, ``memory``,
-        ``cost`` (direct, two-stage, naive), ``gdalwarp`` and ``warnings``.
+        ``structure``, ``strategy``, ``reason``, ``target_grid``, ``placed_by``, ``warp``,
+        ``tiles``, ``memory``, ``cost`` (direct, two-stage, naive), ``gdalwarp`` and ``warnings``.
     """
     grid = plan.target_grid
     return {
@@ -87,6 +91,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "width": grid.width,
             "height": grid.height,
         },
+        "placed_by": _placed_by(plan),
         "warp": _warp(plan),
         "validity": plan.validity.model_dump(mode="json"),
         "tiles": {
@@ -154,6 +159,20 @@ def _structure(structure: Structure) -> dict[str, Any]:
     }
 
 
+def _placed_by(plan: RasterPlan) -> dict[str, Any] | None:
+    """Return what places the source, where no transform does, and how well its points fit."""
+    control = plan.source_grid.control
+    if control is None:
+        return None
+    off = residuals(control)
+    return {
+        "kind": control.kind,
+        "text": control.text,
+        "residual_rms": None if off is None else float(np.sqrt((off**2).mean())),
+        "residual_max": None if off is None else float(off.max()),
+    }
+
+
 def _warp(plan: RasterPlan) -> dict[str, Any] | None:
     if plan.warp is None:
         return None
@@ -188,6 +207,21 @@ def _costs(plan: RasterPlan) -> tuple[Cost, Cost, Cost]:
 
 def _cost(plan: RasterPlan) -> Cost:
     return plan.costs.direct if plan.strategy == "direct" else plan.costs.two_stage
+
+
+def _placed_lines(plan: RasterPlan) -> list[str]:
+    control, found = plan.source_grid.control, _placed_by(plan)
+    if control is None or found is None:
+        return []
+    line = f"Placed by: {control.text}"
+    off = residuals(control)
+    if off is None or isinstance(control, Rational):
+        return [line]
+    worst = control.points[int(off.argmax())]
+    return [
+        f"{line}; residuals {found['residual_rms']:.3g} pixels RMS, {found['residual_max']:.3g} at "
+        f"most (column {worst[0]:g}, row {worst[1]:g})"
+    ]
 
 
 def _target_lines(plan: RasterPlan) -> list[str]:

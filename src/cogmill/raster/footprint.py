@@ -16,6 +16,7 @@ import numpy as np
 
 from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import Floats, Window
+from cogmill.raster.roundtrip import apart
 from cogmill.raster.seams import comes_round
 from cogmill.raster.warpspec import UNSCALED, WarpSpec
 
@@ -123,10 +124,11 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
         return Footprint((), None, 0)
     bends = [_bend(each) for each in places]
     gaps = [_gap(each) for each in places]
+    aside = apart(spec)
     ratio = cells / _GDAL_CELLS
     sampled = max(bends) * max(ratio, ratio**2) + max(gaps)
     extra = min(spec.reach + 1 + math.ceil(sampled), max(spec.source.width, spec.source.height))
-    margins = [bend + gap for bend, gap in zip(bends, gaps, strict=True)]
+    margins = [sum(parts) for parts in zip(bends, gaps, aside, strict=True)]
     around = comes_round(spec.source)
     chunks = []
     for down in range(len(row_edges) - 1):
@@ -202,6 +204,8 @@ def _needs(spec: WarpSpec, *at: int) -> tuple[tuple[int, int, int, int] | None, 
     if source is None:
         return None, 0
     most = max(_chunk_bytes(spec, chunk, block) for chunk in found.chunks) + _ALLOCATOR_BYTES
+    if spec.source.control is not None:
+        most += spec.source.control.working_bytes
     return (source.col_off, source.row_off, source.col_stop, source.row_stop), most
 
 

@@ -6,6 +6,7 @@ import shlex
 from typing import Final
 from xml.sax.saxutils import escape
 
+from cogmill.raster.control import Polynomial, Rational, Spline
 from cogmill.raster.vrt import number, warp_options
 from cogmill.raster.warpspec import GDAL_TYPES, WarpSpec
 
@@ -34,6 +35,7 @@ def gdalwarp_commands(
     kernel = _NAMES.get(spec.resampling, spec.resampling)
     words = ["gdalwarp", "-et", "0", "-r", kernel, "-s_srs", spec.source.crs]
     words += ["-ovr", "NONE" if overview is None else f"{overview}"]
+    words += _placing(spec)
     if spec.coordinate_operation is not None:
         words += ["-ct", spec.coordinate_operation]
     for name, value in warp_options(spec).items():
@@ -54,6 +56,20 @@ def gdalwarp_commands(
         f"gdal_translate -of GTiff -co TILED=YES -co BIGTIFF=IF_SAFER {GRID} {RESULT}",
         shlex.join([*words, source, RESULT]),
     )
+
+
+def _placing(spec: WarpSpec) -> list[str]:
+    """Return what tells gdalwarp how the source is placed, where a transform does not."""
+    match spec.source.control:
+        case None:
+            return []
+        case Polynomial(order=order):
+            # Named, for else a transform of the file would be taken.
+            return ["-order", f"{order}", "-to", "SRC_METHOD=GCP_POLYNOMIAL"]
+        case Spline():
+            return ["-tps"]
+        case Rational(height=height):
+            return ["-rpc", "-to", f"RPC_HEIGHT={height!r}"]
 
 
 def _grid(spec: WarpSpec) -> str:

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cogmill.raster.control import Control
+
 #: ``(x0, dx, rx, y0, ry, dy)`` in GDAL's order: x = x0 + col dx + row rx, y = y0 + col ry + row dy.
 GeoTransform = tuple[float, float, float, float, float, float]
 
 Floats = npt.NDArray[np.float64]
+#: Of a raster without one: its pixels are its coordinates.
+PIXELS: Final[GeoTransform] = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+#: Points along each side of a raster placed by control points whose bounds are looked for.
+_SIDE: Final = 65
 Length = Annotated[int, Field(ge=1)]
 
 
@@ -138,6 +144,8 @@ class Grid(BaseModel):
         Six numbers in GDAL's order, from column and row to coordinates; see `GeoTransform`.
     width, height : int
         In pixels.
+    control : Control or None
+        What places the pixels in the transform's stead, which is then `PIXELS`. Of sources alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -146,9 +154,12 @@ class Grid(BaseModel):
     transform: GeoTransform
     width: Length
     height: Length
+    control: Control | None = None
 
     @model_validator(mode="after")
     def _invertible(self) -> Self:
+        if self.control is not None and self.transform != PIXELS:
+            raise ValueError("a raster is placed by its transform or by control points, not both")
         _, dx, rx, _, ry, dy = self.transform
         if not all(map(math.isfinite, self.transform)) or dx * dy - rx * ry == 0:
             raise ValueError(f"{self.transform} places no pixels: it has no inverse")
@@ -167,22 +178,43 @@ class Grid(BaseModel):
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right, top of the rectangle that holds all four corners."""
+        if self.control is not None:
+            return self._bounds_by_control()
         corners = [self.position(col, row) for col in (0, self.width) for row in (0, self.height)]
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         return min(xs), min(ys), max(xs), max(ys)
 
+    def _bounds_by_control(self) -> tuple[float, float, float, float]:
+        """Return the rectangle that holds a lattice over all of a raster, for its sides bend."""
+        cols, rows = np.meshgrid(
+            np.linspace(0, self.width, _SIDE), np.linspace(0, self.height, _SIDE)
+        )
+        xs, ys = self.position_arrays(cols, rows)
+        found = np.isfinite(xs) & np.isfinite(ys)
+        if not found.any():
+            return math.nan, math.nan, math.nan, math.nan
+        xs, ys = xs[found], ys[found]
+        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+
     def position(self, col: float, row: float) -> tuple[float, float]:
         """Return x, y of a place on the grid; whole numbers are the corners of pixels."""
+        if self.control is not None:
+            xs, ys = self.control.positions(np.array([float(col)]), np.array([float(row)]))
+            return float(xs[0]), float(ys[0])
         x0, dx, rx, y0, ry, dy = self.transform
         return x0 + col * dx + row * rx, y0 + col * ry + row * dy
 
     def position_arrays(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """Return x, y of many places on the grid; see `position`."""
+        """Return x, y of many places on the grid, NaN where there are none; see `position`."""
+        if self.control is not None:
+            return self.control.positions(cols, rows)
         x0, dx, rx, y0, ry, dy = self.transform
         return x0 + cols * dx + rows * rx, y0 + cols * ry + rows * dy
 
     def place_arrays(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
-        """Return columns, rows of many coordinates: the inverse of `position_arrays`."""
+        """Return columns, rows of many coordinates: the way back from `position_arrays`."""
+        if self.control is not None:
+            return self.control.places(xs, ys)
         x0, dx, rx, y0, ry, dy = self.transform
         det = dx * dy - rx * ry
         east, north = xs - x0, ys - y0
@@ -194,6 +226,8 @@ class Grid(BaseModel):
 
         Its corner is computed from the grid's own in one step, whatever the way the grid was cut.
         """
+        if self.control is not None:
+            raise ValueError("a part of a raster placed by control points has no transform")
         _, dx, rx, _, ry, dy = self.transform
         x, y = self.position(window.col_off, window.row_off)
         return x, dx, rx, y, ry, dy

@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, field_validator, mo
 from cogmill.errors import Refused
 
 ZoomStrategy = Literal["auto", "lower", "upper"]
+#: How ground control points become a way from pixels to coordinates.
+ByPoints = Literal["1", "2", "3", "tps"]
+BY_POINTS = ("1", "2", "3", "tps")
+#: Options that say where the source lies, in a transform's stead.
+_PLACING = ("--gcps", "--rpc-height")
 ZOOM_STRATEGIES = ("auto", "lower", "upper")
 #: GDAL's names of tiling schemes that OGC's registry has under another one.
 _GDAL_SCHEMES = {"googlemapscompatible": "WebMercatorQuad"}
@@ -63,6 +68,12 @@ class GridOptions(BaseModel):
         Name of a tile matrix set; blocks of the output coincide with its tiles.
     zoom_level : int or None
         Of the tile matrix set. None: the nearest to the source's resolution.
+    gcps : str or None
+        How the source's ground control points place it: by a polynomial of order ``1``, ``2`` or
+        ``3``, or ``tps``, a thin-plate spline. None: its transform does.
+    rpc_height : float or None
+        The height of the ground, in metres above the ellipsoid, at which the source's rational
+        polynomials place it. None: its transform does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +85,8 @@ class GridOptions(BaseModel):
     like: str | None = None
     tiling_scheme: str | None = None
     zoom_level: int | None = None
+    gcps: ByPoints | None = None
+    rpc_height: Number | None = None
 
     @field_validator("dst_crs", "like", "tiling_scheme")
     @classmethod
@@ -116,6 +129,13 @@ class GridOptions(BaseModel):
             )
         return value
 
+    @field_validator("rpc_height")
+    @classmethod
+    def _sane_height(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise Refused(f"--rpc-height {value:g} is no height", "give metres above the ellipsoid")
+        return value
+
     @field_validator("zoom_level")
     @classmethod
     def _sane_zoom(cls, value: int | None) -> int | None:
@@ -139,6 +159,8 @@ class GridOptions(BaseModel):
             "--bounds": self.bounds,
             "--like": self.like,
             "--tiling-scheme": self.tiling,
+            "--gcps": self.gcps,
+            "--rpc-height": self.rpc_height,
         }
         return tuple(name for name, value in given.items() if value is not None)
 
@@ -149,7 +171,11 @@ class GridOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_grid(self) -> Self:
-        others = [name for name in self.grid_named if name != "--like"]
+        if self.gcps is not None and self.rpc_height is not None:
+            raise Refused(
+                "--gcps and --rpc-height place the source in two ways", "leave out one of them"
+            )
+        others = [name for name in self.grid_named if name not in ("--like", *_PLACING)]
         others += ["--align"] * self.align
         if self.like is not None and others:
             raise Refused(

@@ -49,8 +49,7 @@ def _georeference(dataset: Any) -> dict[str, Any]:
     return {
         "crs": dataset.crs.to_wkt(version="WKT2_2019") if dataset.crs else None,
         "transform": None if transform == _IDENTITY else transform,
-        "gcps": len(dataset.gcps[0]),
-        "rpcs": dataset.rpcs is not None,
+        **_points(dataset),
         "tags": _kept(tags),
         "tag_domains": _domains(dataset),
         "categories": _named_values(dataset),
@@ -58,6 +57,22 @@ def _georeference(dataset: Any) -> dict[str, Any]:
         "overviews": tuple((-(-dataset.width // f), -(-dataset.height // f)) for f in factors),
         "contributing_files": tuple(dataset.files),
     }
+
+
+def _points(dataset: Any) -> dict[str, Any]:
+    """Return ground control points and rational polynomials."""
+    points, crs = dataset.gcps
+    rpcs = dataset.rpcs
+    return {
+        "gcps": tuple((p.col, p.row, p.x, p.y, p.z or 0.0) for p in points),
+        "gcps_crs": crs.to_wkt(version="WKT2_2019") if crs else None,
+        "rpcs": None if rpcs is None else _coefficients(rpcs),
+    }
+
+
+def _coefficients(rpcs: Any) -> dict[str, Any]:
+    """Return rational polynomials without their errors, which place nothing."""
+    return {key: value for key, value in rpcs.to_dict().items() if not key.startswith("err_")}
 
 
 def _domains(dataset: Any) -> tuple[str, ...]:

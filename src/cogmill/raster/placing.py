@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from cogmill.errors import Refused
 from cogmill.raster import seams
+from cogmill.raster.control import LEAST_POINTS, Control, Rational, by_points
 from cogmill.raster.decisions import Notes
 from cogmill.raster.geodesy import (
     CoordinateOperation,
@@ -18,20 +19,19 @@ from cogmill.raster.geodesy import (
     heights,
     same_crs,
 )
-from cogmill.raster.grid import Grid
+from cogmill.raster.grid import PIXELS, Grid
 from cogmill.raster.options import PlanOptions
+from cogmill.raster.roundtrip import refuse_folded
 from cogmill.raster.structure import Structure
 from cogmill.raster.target import target_grid
 from cogmill.raster.tiling import tiled_grid, tiling_crs
 
-#: A raster without a transform: its pixels are its coordinates.
-_PIXELS: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+#: The system to which rational polynomials lead.
+_WGS_84: Final = "EPSG:4326"
 #: Grids whose corners differ by less than this part of a pixel are the same grid.
 _SAME_CORNER: Final = 1e-6
 #: More output tiles than this are a slip of the hand, not a plan.
 MOST_TILES: Final = 50_000
-#: Ground control points that place a raster; fewer are tie points without a scale.
-_LEAST_POINTS: Final = 3
 _LARGEST_SIDE: Final = 2**31 - 1
 
 
@@ -79,8 +79,8 @@ def place(
     Refused
         No or unknown coordinate system, ground control points only, a grid that is absurd.
     """
-    _refuse_points(structure)
-    source = _source_grid(structure, options)
+    control = _control(structure, options)
+    source = _source_grid(structure, options, control)
     if not options.changes_grid:
         return Placement(source, source, None, True, "no grid option was given")
     if not source.crs:
@@ -102,7 +102,8 @@ def place(
     pipeline = operation.pipeline if operation else None
     target = _target(placed, dst_crs, pipeline, options, like)
     _refuse_absurd(target, options)
-    if operation is None and _same_place(source, target):
+    refuse_folded(placed, target, pipeline, structure.name)
+    if operation is None and control is None and _same_place(source, target):
         return Placement(source, source, None, True, "the target grid is the source's own")
     if operation is not None:
         _say_where_it_ends(placed, target, options, notes)
@@ -134,7 +135,8 @@ def _operation(placed: Grid, dst_crs: str, options: PlanOptions) -> CoordinateOp
         options.strict_crs,
     )
     pipeline = seams.around(placed, operation.pipeline)
-    seams.refuse_doubled(placed, dst_crs, pipeline)
+    if placed.control is None:
+        seams.refuse_doubled(placed, dst_crs, pipeline)
     return operation.model_copy(update={"pipeline": pipeline})
 
 
@@ -176,39 +178,69 @@ def _say_where_it_ends(placed: Grid, target: Grid, options: PlanOptions, notes: 
         )
 
 
+def _control(structure: Structure, options: PlanOptions) -> Control | None:
+    """Return what places the raster in a transform's stead, where that was asked for."""
+    if options.gcps is not None:
+        if not structure.gcps:
+            raise Refused(
+                f"{structure.name} has no ground control points, of which --gcps speaks",
+                "leave out --gcps",
+            )
+        return by_points(structure.gcps, options.gcps, structure.name)
+    if options.rpc_height is not None:
+        if structure.rpcs is None:
+            raise Refused(
+                f"{structure.name} has no rational polynomials, of which --rpc-height speaks",
+                "leave out --rpc-height",
+            )
+        if options.src_crs is not None:
+            raise Refused(
+                "rational polynomials lead to longitude and latitude on WGS 84, and --src-crs "
+                "names a system",
+                "leave out --src-crs",
+            )
+        return structure.rpcs.model_copy(update={"height": options.rpc_height})
+    _refuse_points(structure)
+    return None
+
+
 def _refuse_points(structure: Structure) -> None:
     if structure.transform is not None:
         return
-    if 0 < structure.gcps < _LEAST_POINTS:
+    if 0 < len(structure.gcps) < LEAST_POINTS:
         raise Refused(
             f"{structure.name} has no size of its pixels, and of tie points no more than "
-            f"{structure.gcps}",
+            f"{len(structure.gcps)}",
             "give it a transform first: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM INPUT",
         )
     if structure.gcps:
         raise Refused(
-            f"{structure.name} is placed by {structure.gcps} ground control points alone, and it "
-            "must be chosen what is made of them",
-            "rectify it first: gdalwarp -order 1 (or 2, 3) -t_srs EPSG:4326 INPUT OUTPUT.tif, or "
-            "gdalwarp -tps -t_srs EPSG:4326 INPUT OUTPUT.tif",
+            f"{structure.name} is placed by {len(structure.gcps)} ground control points alone, "
+            "and it must be chosen what is made of them",
+            "add --gcps 1 (or 2, 3: polynomials of that order), or --gcps tps (a thin-plate "
+            "spline)",
         )
-    if structure.rpcs:
+    if structure.rpcs is not None:
         raise Refused(
             f"{structure.name} is placed by rational polynomials alone, and the heights of the "
             "ground are not known",
-            "rectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif (or -to RPC_HEIGHT=METRES) "
-            "-t_srs EPSG:4326 INPUT OUTPUT.tif",
+            "add --rpc-height METRES (above the ellipsoid)",
         )
 
 
-def _source_grid(structure: Structure, options: PlanOptions) -> Grid:
-    crs = crs_text(options.src_crs, "--src-crs") if options.src_crs else structure.crs or ""
+def _source_grid(structure: Structure, options: PlanOptions, control: Control | None) -> Grid:
+    crs = structure.crs or ""
+    if control is not None:
+        crs = _WGS_84 if isinstance(control, Rational) else structure.gcps_crs or ""
+    if options.src_crs:
+        crs = crs_text(options.src_crs, "--src-crs")
     try:
         return Grid(
             crs=crs,
-            transform=structure.transform or _PIXELS,
+            transform=PIXELS if control is not None else structure.transform or PIXELS,
             width=structure.width,
             height=structure.height,
+            control=control,
         )
     except ValidationError:
         raise Refused(

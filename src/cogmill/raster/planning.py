@@ -90,6 +90,7 @@ def plan(
     notes = Notes()
     _warn_left_behind(structure, notes)
     placement = place(structure, options, notes, like)
+    _warn_of_points(structure, placement, notes)
     found = codec(structure, options)
     validity = decide_validity(structure, options, not placement.copies, notes)
     validity = lossy_validity(structure, validity, found, notes)
@@ -98,7 +99,8 @@ def plan(
     kernel = None if placement.copies else resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
     overview = None
-    if kernel is not None and scales is not None and options.ovr == "auto":
+    by_points = placement.source.control is not None  # whose pixels are those of the raster itself
+    if kernel is not None and scales is not None and options.ovr == "auto" and not by_points:
         overview = overview_for(structure, kernel, scales)
     if overview is not None:
         notes.warn(_instead(structure, overview))
@@ -283,6 +285,11 @@ def _warn_left_behind(structure: Structure, notes: Notes) -> None:
         notes.warn("0 is white (MinIsWhite): the COGs say so, the index of a mosaic cannot")
     if structure.categories:
         notes.warn("category names and attributes of values are not carried over")
+
+
+def _warn_of_points(structure: Structure, placement: Placement, notes: Notes) -> None:
+    if placement.source.control is not None:
+        return
     if structure.transform is not None and (structure.gcps or structure.rpcs):
         notes.warn("ground control points and rational polynomials are not carried over")
 

@@ -106,7 +106,8 @@ def _parameter(crs: CRS, name: str) -> float:
 def comes_round(source: Grid) -> bool:
     """Whether a source in degrees goes all around the world, but for a pixel at most."""
     flat = horizontal(CRS.from_user_input(source.crs)) if source.crs else None
-    if flat is None or not flat.is_geographic:
+    # Polynomials do not come round: what places a raster by points has two ends.
+    if flat is None or not flat.is_geographic or source.control is not None:
         return False
     left, _, right, _ = source.bounds
     turn = 2 * math.pi / float(flat.axis_info[0].unit_conversion_factor)
@@ -205,7 +206,9 @@ def within_mercator(source: Grid, dst_crs: str) -> Grid:
     round_ = cylinder(dst_crs)
     flat = horizontal(CRS.from_user_input(source.crs))
     _, dx, rx, y0, ry, dy = source.transform
-    if round_ is None or math.isinf(round_.north) or not flat.is_geographic or rx or ry:
+    if round_ is None or math.isinf(round_.north) or not flat.is_geographic:
+        return source
+    if rx or ry or source.control is not None:  # its rows are no parallels
         return source
     limit = MERCATOR_LATITUDE * _DEGREE / float(flat.axis_info[0].unit_conversion_factor)
     ends = sorted(((limit - y0) / dy, (-limit - y0) / dy))

@@ -12,6 +12,7 @@ import tifffile
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
+from cogmill.raster.control import Point, Rational
 from cogmill.raster.foreign import check_magic
 from cogmill.raster.grid import GeoTransform
 from cogmill.raster.header import ByteSource, RecordingFile
@@ -94,10 +95,12 @@ class Structure(BaseModel):
         Those in the raster's own file that can be read in its place.
     read_overview : int or None
         Which of them this is, as GDAL counts; None: the raster itself.
-    gcps : int
-        How many ground control points.
-    rpcs : bool
-        True when it has rational polynomials.
+    gcps : tuple of Point
+        Ground control points.
+    gcps_crs : str or None
+        Their system, as WKT2.
+    rpcs : Rational or None
+        Rational polynomials.
     sparse_blocks : int
         Blocks of the image that were never written: they read as nodata, or 0.
     contributing_files : tuple of str
@@ -139,8 +142,9 @@ class Structure(BaseModel):
     overviews: tuple[tuple[int, int], ...]
     reduced: tuple[ReducedImage, ...] = ()
     read_overview: int | None = None
-    gcps: int
-    rpcs: bool
+    gcps: tuple[Point, ...] = ()
+    gcps_crs: str | None = None
+    rpcs: Rational | None = None
     sparse_blocks: int
     contributing_files: tuple[str, ...]
     header: str

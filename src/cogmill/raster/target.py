@@ -10,10 +10,12 @@ import numpy as np
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.errors import CRSError, RasterioError
+from rasterio.rpc import RPC
 from rasterio.warp import calculate_default_transform
 
 from cogmill.errors import Refused
 from cogmill.raster import seams
+from cogmill.raster.control import Polynomial, Rational, Spline
 from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import GeoTransform, Grid
 
@@ -142,7 +144,9 @@ def _by_gdal(
     options = {} if operation is None else {"COORDINATE_OPERATION": operation}
     _, _, rx, _, ry, _ = source.transform
     place: dict[str, object]
-    if rx == 0 and ry == 0:
+    if source.control is not None:
+        place = _by_points(source.control)
+    elif rx == 0 and ry == 0:
         left, top = source.position(0, 0)
         right, bottom = source.position(source.width, source.height)
         place = {"left": left, "bottom": bottom, "right": right, "top": top}
@@ -169,6 +173,20 @@ def _by_gdal(
         ) from error
     # A source far longer than wide may come out less than half a pixel wide, which GDAL makes 0.
     return transform.to_gdal(), (max(int(width), 1), max(int(height), 1))
+
+
+def _by_points(control: Polynomial | Spline | Rational) -> dict[str, object]:
+    """Return what places a raster, as rasterio takes it for GDAL."""
+    match control:
+        case Rational(height=height):
+            rpcs = RPC(**control.model_dump(exclude={"kind", "height"}))
+            return {"rpcs": rpcs, "SRC_METHOD": "RPC", "RPC_HEIGHT": repr(height)}
+        case Polynomial(order=order):
+            method: dict[str, object] = {"SRC_METHOD": "GCP_POLYNOMIAL", "MAX_GCP_ORDER": order}
+        case Spline():
+            method = {"SRC_METHOD": "GCP_TPS"}
+    points = [GroundControlPoint(row, col, x, y, z) for col, row, x, y, z in control.points]
+    return {"gcps": points, **method}
 
 
 def _grid(crs: str, transform: GeoTransform, size: tuple[int, int]) -> Grid:

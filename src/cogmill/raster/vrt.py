@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import numpy.typing as npt
 
+from cogmill.raster.control import Point, Polynomial, Rational, Spline, rpc_metadata
 from cogmill.raster.grid import GeoTransform, Grid, Window
 from cogmill.raster.source import Held
 from cogmill.raster.warpspec import GDAL_TYPES, KERNELS, WarpSpec
@@ -206,13 +207,49 @@ def _transformer(spec: WarpSpec) -> str:
             "</Option></Options></ReprojectionTransformer></ReprojectTransformer>"
         )
     return (
-        "<Transformer><GenImgProjTransformer>"
-        f"{_transform('SrcGeoTransform', spec.source.transform)}"
-        f"{_transform('SrcInvGeoTransform', inverse(spec.source.transform))}"
+        f"<Transformer><GenImgProjTransformer>{_placed(spec.source)}"
         f"{_transform('DstGeoTransform', spec.target.transform)}"
         f"{_transform('DstInvGeoTransform', inverse(spec.target.transform))}"
         f"{reproject}</GenImgProjTransformer></Transformer>"
     )
+
+
+def _placed(source: Grid) -> str:
+    """Return how GDAL places the source's pixels, by the names that its own documents have."""
+    match source.control:
+        case None:
+            there = _transform("SrcGeoTransform", source.transform)
+            return there + _transform("SrcInvGeoTransform", inverse(source.transform))
+        case Polynomial(order=order, points=points):
+            inner = f"<Order>{order}</Order><Reversed>0</Reversed>{_points(points)}"
+            return (
+                f"<SrcGCPTransformer><GCPTransformer>{inner}</GCPTransformer></SrcGCPTransformer>"
+            )
+        case Spline(points=points):
+            inner = f"<Reversed>0</Reversed>{_points(points)}"
+            return (
+                f"<SrcTPSTransformer><TPSTransformer>{inner}</TPSTransformer></SrcTPSTransformer>"
+            )
+        case Rational() as rational:
+            inner = (
+                f"<Reversed>0</Reversed><HeightOffset>{rational.height!r}</HeightOffset>"
+                f"<Metadata>{_coefficients(rational)}</Metadata>"
+            )
+            return (
+                f"<SrcRPCTransformer><RPCTransformer>{inner}</RPCTransformer></SrcRPCTransformer>"
+            )
+
+
+def _points(points: tuple[Point, ...]) -> str:
+    listed = (
+        f'<GCP Id="{number}" Pixel="{col!r}" Line="{row!r}" X="{x!r}" Y="{y!r}" Z="{z!r}"/>'
+        for number, (col, row, x, y, z) in enumerate(points)
+    )
+    return f"<GCPList>{''.join(listed)}</GCPList>"
+
+
+def _coefficients(rational: Rational) -> str:
+    return "".join(f'<MDI key="{key}">{text}</MDI>' for key, text in rpc_metadata(rational).items())
 
 
 def inverse(transform: GeoTransform) -> GeoTransform:

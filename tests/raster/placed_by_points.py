@@ -1,0 +1,91 @@
+"""Rasters placed by control points or rational polynomials, and their warps."""
+
+from __future__ import annotations
+
+import numpy as np
+from tests.raster.reference import HEIGHT, KINDS, WIDTH
+
+from cogmill.raster.control import Control, Point, Rational, by_points
+from cogmill.raster.crs import crs_text
+from cogmill.raster.geodesy import choose_operation, footprint
+from cogmill.raster.grid import PIXELS, Grid
+from cogmill.raster.target import target_grid
+from cogmill.raster.warp import WarpSpec, kernel_scales
+
+#: As on real satellites: a skew, a curve, and terms of the denominators.
+_LINE_NUM = (
+    2.0e-3, -0.186, -1.128, -4.6e-3, 1.0e-3, 5.7e-6, -8.7e-6, -3.2e-3, -1.3e-3, 0.0,
+    1.2e-6, -7.1e-5, 2.0e-5, 8.3e-6, -1.2e-4, -1.1e-5, 5.0e-6, 0.0, 1.7e-6, 0.0,
+)  # fmt: skip
+_LINE_DEN = (1.0, 9.2e-4, 9.4e-4, 0.0, 3.2e-5, 0.0, -1.2e-6, 1.8e-4, *[0.0] * 12)
+_SAMP_NUM = (
+    2.2e-2, 1.186, -0.215, 3.0e-2, 2.4e-3, -4.4e-5, 5.9e-4, -2.2e-2, -4.2e-4, -2.8e-5,
+    -7.1e-6, -1.1e-4, -1.1e-4, -1.1e-4, 1.2e-4, 1.4e-5, 2.0e-5, 2.7e-5, -1.2e-6, -3.0e-6,
+)  # fmt: skip
+_SAMP_DEN = (1.0, 9.3e-5, 1.8e-3, -6.5e-4, -2.2e-4, *[0.0] * 15)
+
+
+def rational(width: int = WIDTH, height: int = HEIGHT, *, at: float = 350.0) -> Rational:
+    """Return the polynomials of a raster of this size, about 40 km wide, seen aslant."""
+    return Rational(
+        line_off=height / 2 - 0.5, samp_off=width / 2 - 0.5, lat_off=49.2, long_off=-123.2,
+        height_off=89.0, line_scale=height / 2, samp_scale=width / 2, lat_scale=0.31,
+        long_scale=0.45, height_scale=701.0, line_num_coeff=_LINE_NUM, line_den_coeff=_LINE_DEN,
+        samp_num_coeff=_SAMP_NUM, samp_den_coeff=_SAMP_DEN, height=at,
+    )  # fmt: skip
+
+
+def points(
+    width: int = WIDTH, height: int = HEIGHT, *, side: int = 5, noise: float = 2e-5, seed: int = 0
+) -> tuple[Point, ...]:
+    """Return control points in degrees: rotated, bent, and a little wrong (`noise` in degrees)."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for row in np.linspace(0, height, side):
+        for col in np.linspace(0, width, side):
+            u, v = col / 1e3, row / 1e3
+            x = 12.0 + 0.95 * u + 0.3 * v + 0.12 * u * v - 0.05 * v * v + 0.04 * u**3
+            y = 47.0 - 0.9 * v + 0.25 * u + 0.1 * u * u - 0.03 * u * v * v
+            x, y = (float(each + rng.normal(0, noise)) for each in (x, y))
+            found.append((float(col), float(row), x, y, 0.0))
+    return tuple(found)
+
+
+def control(how: str) -> Control:
+    """Return what places a raster: ``1``, ``2``, ``3``, ``tps`` or ``rpc``."""
+    return rational() if how == "rpc" else by_points(points(), how, "a raster")
+
+
+def source_grid(how: str, crs: str = "EPSG:4326") -> Grid:
+    return Grid(
+        crs=crs_text(crs), transform=PIXELS, width=WIDTH, height=HEIGHT, control=control(how)
+    )
+
+
+def make_spec(
+    how: str, resampling: str, kind: str = "uint8x3", dst: str = "EPSG:3857", scale: float = 1.0
+) -> WarpSpec:
+    """Return the warp of a raster placed by points to the grid that a job would choose."""
+    source, pixels = source_grid(how), KINDS[kind]
+    target_crs, pipeline = crs_text(dst), None
+    if source.crs != target_crs:
+        pipeline = choose_operation(source.crs, target_crs, footprint(source)).pipeline
+    target = target_grid(source, target_crs, pipeline)
+    if scale != 1.0:
+        size = target.transform[1] * scale, -target.transform[5] * scale
+        target = target_grid(source, target_crs, pipeline, size)
+    spec = WarpSpec(
+        source=source,
+        target=target,
+        resampling=resampling,
+        coordinate_operation=pipeline,
+        dtype=pixels.dtype,
+        bands=pixels.bands,
+        source_nodata=pixels.nodata,
+        target_nodata=pixels.nodata,
+        source_alpha=pixels.alpha,
+        source_mask=pixels.mask,
+        target_mask=pixels.target_mask,
+    )
+    scales = kernel_scales(spec)
+    return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale})
