@@ -19,8 +19,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
-from tests.raster.placed_by_points import points, rational
+from tests.raster.placed_by_points import points, rational, write_dem
 from tests.raster.rasters import HEIGHT, WIDTH, Case, content, write, write_twelve_bits
+
+from cogmill.raster.control import NOT_COEFFICIENTS
 
 Maker = Callable[[Path], Path]
 Change = Callable[[Any], None]
@@ -219,9 +221,19 @@ def rpcs(*, transform: bool = False) -> Maker:
     return placed(None, None, rpcs=_RPC)
 
 
+def with_dem(maker: Maker, **options: Any) -> Maker:
+    """Return a maker that puts a DEM beside, which covers what `bent_rpcs` makes."""
+
+    def make(folder: Path) -> Path:
+        write_dem(folder / "dem.tif", **options)
+        return maker(folder)
+
+    return make
+
+
 def bent_rpcs(folder: Path) -> Path:
     """Place a raster by rational polynomials as satellites have them, in a ``.RPB`` beside."""
-    values = rational(WIDTH, HEIGHT).model_dump(exclude={"kind", "height"})
+    values = rational(WIDTH, HEIGHT).model_dump(exclude=NOT_COEFFICIENTS)
     return placed(None, None, rpcs=RPC(**values), RPB="YES", PROFILE="BASELINE")(folder)
 
 

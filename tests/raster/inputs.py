@@ -74,7 +74,7 @@ class Row:
     kernel : str
         The default one.
     options : mapping
-        What is asked for in every case.
+        What is asked for in every case; ``FOLDER`` stands for the file's.
     target : mapping
         What is asked for to reproject.
     by_gdal : bool
@@ -569,13 +569,25 @@ PLACES = (
     Row(
         "rational polynomials alone (RPC)",
         make.rpcs(),
-        refused="INPUT is placed by rational polynomials alone, and the heights of the ground are not known; add --rpc-height METRES (above the ellipsoid)",
+        refused="INPUT is placed by rational polynomials alone, and the heights of the ground are not known; add --rpc-dem DEM.tif, or --rpc-height METRES (above the ellipsoid)",
     ),
     Row(
         "rational polynomials alone (.RPB), with --rpc-height",
         make.bent_rpcs,
         options={"rpc_height": 250},
         moved=True,
+    ),
+    Row(
+        "rational polynomials alone (.RPB), with --rpc-dem",
+        make.with_dem(make.bent_rpcs),
+        options={"rpc_dem": "FOLDER/dem.tif"},
+        moved=True,
+    ),
+    Row(
+        "rational polynomials alone, with --rpc-dem of a DEM that has holes",
+        make.with_dem(make.bent_rpcs, hole=True),
+        options={"rpc_dem": "FOLDER/dem.tif"},
+        refused="the DEM ... has 1 cells without a height under the raster; fill them first: gdal_fillnodata.py ... DEM.tif",
     ),
     Row(
         "rational polynomials beside a transform, with --rpc-height",

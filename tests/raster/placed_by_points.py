@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import rasterio
+from affine import Affine
 from tests.raster.reference import HEIGHT, KINDS, WIDTH
 
 from cogmill.raster.control import Control, Point, Rational, by_points
 from cogmill.raster.crs import crs_text
+from cogmill.raster.elevation import elevation_of
 from cogmill.raster.geodesy import choose_operation, footprint
 from cogmill.raster.grid import PIXELS, Grid
 from cogmill.raster.target import target_grid
@@ -54,6 +60,33 @@ def points(
 def control(how: str) -> Control:
     """Return what places a raster: ``1``, ``2``, ``3``, ``tps`` or ``rpc``."""
     return rational() if how == "rpc" else by_points(points(), how, "a raster")
+
+
+def write_dem(
+    path: Path, *, relief: float = 300.0, hole: bool = False, crs: str = "EPSG:4326", **more: Any
+) -> Path:
+    """Write ground that is rough, around `rational`'s raster; perhaps with a hole within it."""
+    rng = np.random.default_rng(5)
+    rows, cols = np.mgrid[:700, :1000]
+    heights = 400 + relief * np.sin(cols / 40) * np.cos(rows / 55) + rng.normal(0, 9, cols.shape)
+    if hole:
+        heights[350, 500] = -9999
+    profile: dict[str, Any] = {
+        "driver": "GTiff", "width": 1000, "height": 700, "count": 1, "dtype": "float32",
+        "nodata": -9999, "crs": crs, "transform": Affine(0.00131, 0, -123.85, 0, -0.00131, 49.66),
+    }  # fmt: skip
+    with rasterio.open(path, "w", **{**profile, **more}) as file:
+        file.write(heights.astype(file.dtypes[0]), 1)
+    return path
+
+
+def on_the_ground(spec: WarpSpec, dem: Path) -> WarpSpec:
+    """Return the warp by the same rational polynomials on a DEM, to the same grid."""
+    assert isinstance(spec.source.control, Rational)
+    size = spec.source.width, spec.source.height
+    ground, _ = elevation_of(str(dem), "the DEM", spec.source.control, size)
+    placed = spec.source.control.model_copy(update={"elevation": ground, "height": ground.middle})
+    return spec.model_copy(update={"source": spec.source.model_copy(update={"control": placed})})
 
 
 def source_grid(how: str, crs: str = "EPSG:4326") -> Grid:

@@ -16,7 +16,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.transform import GCPTransformer, RPCTransformer
 
-from cogmill.raster.control import Control, Polynomial, Rational, Spline
+from cogmill.raster.control import NOT_COEFFICIENTS, Control, Polynomial, Rational, Spline
 from cogmill.raster.geodesy import choose_operation, crs_text, footprint
 from cogmill.raster.grid import Grid, Window
 from cogmill.raster.source import Held
@@ -153,7 +153,8 @@ def source_places(spec: WarpSpec) -> tuple[Array, Array]:
         # Not the pipeline of the job: PROJ's own choice, x before y.
         back = Transformer.from_crs(spec.target.crs, spec.source.crs, always_xy=True)
         xs, ys = back.transform(xs, ys)
-        if back.target_crs is not None and back.target_crs.is_geographic:
+        by_transform = spec.source.control is None
+        if by_transform and back.target_crs is not None and back.target_crs.is_geographic:
             # A source in degrees may begin or end beyond 180: a place is the same a turn further.
             turned = np.asarray(xs) < spec.source.bounds[0]
             xs = np.add(xs, np.where(turned, 360, 0))
@@ -197,7 +198,9 @@ def transformer(control: Control) -> Any:
     the way there. Of polynomials it takes order 2 from six points on.
     """
     if isinstance(control, Rational):
-        values = control.model_dump(exclude={"kind", "height"})
+        values = control.model_dump(exclude=NOT_COEFFICIENTS)
+        if control.elevation is not None:
+            return RPCTransformer(RPC(**values), rpc_dem=control.elevation.path)
         return RPCTransformer(RPC(**values), rpc_height=control.height)
     if isinstance(control, Spline):
         swapped = [GroundControlPoint(y, x, col, row, z) for col, row, x, y, z in control.points]

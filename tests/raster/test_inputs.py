@@ -49,7 +49,11 @@ def plan_of(job: WholeJob) -> RasterPlan:
 def job_of(row: Row, path: Path, folder: Path, **options: Any) -> WholeJob:
     folder.mkdir(exist_ok=True)
     small = SMALL if path.parent.name == "in" else {}
-    return WholeJob(path, f"{folder}/one.tif", options={**small, **row.options, **options})
+    asked = {
+        name: value.replace("FOLDER", str(path.parent)) if isinstance(value, str) else value
+        for name, value in {**small, **row.options, **options}.items()
+    }
+    return WholeJob(path, f"{folder}/one.tif", options=asked)
 
 
 def decoded(row: Row, path: Path) -> Array:

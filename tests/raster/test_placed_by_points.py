@@ -21,7 +21,7 @@ from tests.raster.whole_job import WholeJob
 
 from cogmill.errors import SourceWindowTooSmall
 from cogmill.raster import footprint as footprints
-from cogmill.raster.control import Rational, by_points
+from cogmill.raster.control import NOT_COEFFICIENTS, Rational, by_points
 from cogmill.raster.crs import crs_text
 from cogmill.raster.gdal import environment
 from cogmill.raster.gdalwarp import RESULT, gdalwarp_commands
@@ -118,7 +118,7 @@ def write(path: Path, spec: WarpSpec, held: Held) -> None:
     assert control is not None
     placed: dict[str, object] = {}
     if isinstance(control, Rational):
-        placed["rpcs"] = RPC(**control.model_dump(exclude={"kind", "height"}))
+        placed["rpcs"] = RPC(**control.model_dump(exclude=NOT_COEFFICIENTS))
     else:
         placed["gcps"] = [
             GroundControlPoint(row, col, x, y, z) for col, row, x, y, z in control.points

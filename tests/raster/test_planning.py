@@ -406,7 +406,7 @@ def test_a_palette_is_warped_nearest_and_continuous_data_bilinear() -> None:
         ({"transform": None, "gcps": POINTS}, {"dst_crs": "EPSG:3857"}, "--gcps 1"),
         ({"transform": None, "gcps": POINTS}, {}, "--gcps 1"),
         ({"transform": None, "gcps": POINTS}, {"gcps": "1"}, "--src-crs"),
-        ({"transform": None, "gcps": POINTS}, {"gcps": "1", "rpc_height": 3}, "two ways"),
+        ({"transform": None, "gcps": POINTS}, {"gcps": "1", "rpc_height": 3}, "own way"),
         ({"transform": None, "gcps": POINTS}, {"rpc_height": 3}, "no rational polynomials"),
         ({}, {"gcps": "tps"}, "no ground control points"),
         ({"rpcs": rational()}, {"rpc_height": 3, "src_crs": "EPSG:4326"}, "leave out --src-crs"),

@@ -125,6 +125,11 @@ _PLAN_OPTIONS = (
         "ellipsoid.",
     ),
     click.option(
+        "--rpc-dem", metavar="DEM.tif",
+        help="Place SRC by its rational polynomials (RPC) on the ground of this DEM, in EPSG:4326 "
+        "and metres above the ellipsoid.",
+    ),
+    click.option(
         "--coordinate-operation", metavar="OP",
         help="PROJ pipeline or URN to use instead of the most accurate one.",
     ),

@@ -17,6 +17,8 @@ from cogmill.errors import Refused, SourceChanged
 from cogmill.job_types import raster_places
 from cogmill.job_types.tools import Tools
 from cogmill.raster import explain, gdal, planning
+from cogmill.raster.control import Elevation
+from cogmill.raster.elevation import elevation_of
 from cogmill.raster.grid import Grid
 from cogmill.raster.likeness import grid_of
 from cogmill.raster.options import PlanOptions
@@ -84,8 +86,10 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         if inputs.destination:
             older = raster_places.check_destination(inputs, source, previous, tools)
         like = _like(inputs, tools)
-        plan = planning.plan(structure, _options(inputs, tools), _stem(inputs, source), like)
-    contributing = _contributing(source, structure, tools)
+        ground, heights = _ground(inputs, structure, tools)
+        options, stem = _options(inputs, tools), _stem(inputs, source)
+        plan = planning.plan(structure, options, stem, like, ground)
+    contributing = _contributing(source, structure, heights, tools)
     prepared = Prepared(
         plan=plan,
         contributing=contributing,
@@ -93,7 +97,8 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         explained=tuple(explain.explain(plan)),
         older=older,
     )
-    local = source.scheme == FILE or Location.parse(inputs.destination or "/").scheme == FILE
+    places = inputs.source, inputs.destination or "/", *[inputs.rpc_dem] * bool(inputs.rpc_dem)
+    local = any(Location.parse(place).scheme == FILE for place in places if place)
     return Preflight(
         source_identity=_identity(contributing, like),
         prepared=prepared.model_dump(mode="json"),
@@ -109,13 +114,29 @@ def _like(inputs: Inputs, tools: Tools) -> Grid | None:
     """Return the grid of the raster that ``--like`` names."""
     if inputs.like is None:
         return None
-    reference = Location.parse(inputs.like)
-    if tools.storage.info(reference) is None:
-        raise Refused(f"{reference} does not exist", "check the name that --like was given")
-    path = tools.storage.gdal_address(reference).path
+    return grid_of(_path(inputs.like, "--like", tools), inputs.like)
+
+
+def _ground(
+    inputs: Inputs, structure: Structure, tools: Tools
+) -> tuple[Elevation | None, tuple[str, ...]]:
+    """Return the heights of the DEM that ``--rpc-dem`` names, and its files."""
+    if inputs.rpc_dem is None or structure.rpcs is None:
+        return None, ()
+    size = structure.width, structure.height
+    path = _path(inputs.rpc_dem, "--rpc-dem", tools)
+    return elevation_of(path, inputs.rpc_dem, structure.rpcs, size)
+
+
+def _path(place: str, option: str, tools: Tools) -> str:
+    """Return a raster that an option names as GDAL opens it."""
+    location = Location.parse(place)
+    if tools.storage.info(location) is None:
+        raise Refused(f"{location} does not exist", f"check the name that {option} was given")
+    path = tools.storage.gdal_address(location).path
     if path is None:
-        raise Refused(f"GDAL cannot open {reference}", "copy the file to disk first")
-    return grid_of(path, str(reference))
+        raise Refused(f"GDAL cannot open {location}", "copy the file to disk first")
+    return path
 
 
 def _identity(contributing: dict[str, str], like: Grid | None) -> str:
@@ -200,9 +221,11 @@ def _mask_of(source: Location) -> Location:
     return source.parent.join(source.name + MASK_SUFFIX)
 
 
-def _contributing(source: Location, structure: Structure, tools: Tools) -> dict[str, str]:
+def _contributing(
+    source: Location, structure: Structure, heights: tuple[str, ...], tools: Tools
+) -> dict[str, str]:
     found: dict[str, str] = {}
-    names = {str(source), *structure.contributing_files}
+    names = {str(source), *structure.contributing_files, *heights}
     if structure.mask_source == "sidecar":
         names.add(str(_mask_of(source)))
     for name in names:

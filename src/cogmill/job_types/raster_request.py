@@ -44,8 +44,13 @@ def raster_inputs(
     return checked.model_copy(
         update={
             "source": str(Location.parse(source)),
-            "like": None if checked.like is None else str(Location.parse(checked.like)),
+            "like": _absolute(checked.like),
+            "rpc_dem": _absolute(checked.rpc_dem),
             "destination": resolved,
             "overwrite": overwrite,
         }
     )
+
+
+def _absolute(place: str | None) -> str | None:
+    return None if place is None else str(Location.parse(place))

@@ -44,6 +44,8 @@ _LINE_CORRELATION: Final = 0.99
 _LINE_EXTENT: Final = 1e-3
 #: In pixels: how near iteration goes, which is GDAL's figure.
 _FOUND: Final = 0.1
+#: What of rational polynomials GDAL takes apart from their coefficients.
+NOT_COEFFICIENTS: Final = {"kind", "height", "elevation"}
 #: The step of a derivative, as a part of the raster.
 _STEP: Final = 1e-6
 
@@ -126,6 +128,29 @@ class Spline(BaseModel):
         return f"{len(self.points)} ground control points, a thin-plate spline"
 
 
+class Elevation(BaseModel):
+    """The heights of the ground under a raster, by a DEM that GDAL reads while it warps.
+
+    Attributes
+    ----------
+    path : str
+        The DEM for GDAL, in EPSG:4326, without holes where the raster lies.
+    low, high : float
+        Of the ground that the raster may see, in metres above the ellipsoid.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        """The height for which a plan is made; `low` and `high` say how far off it may be."""
+        return (self.low + self.high) / 2
+
+
 class Rational(BaseModel):
     """Rational polynomials of the form RPC00B (NITF STDI-0002, appendix E), at one height.
 
@@ -140,7 +165,9 @@ class Rational(BaseModel):
     line_num_coeff, line_den_coeff, samp_num_coeff, samp_den_coeff : tuple of float
         Twenty each.
     height : float
-        Of the ground, in metres above the ellipsoid.
+        Of the ground, in metres above the ellipsoid; with a DEM, what plans take it for.
+    elevation : Elevation or None
+        The ground by a DEM. None: all of it is at `height`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -161,6 +188,7 @@ class Rational(BaseModel):
     samp_num_coeff: Twenty
     samp_den_coeff: Twenty
     height: float = 0.0
+    elevation: Elevation | None = None
 
     def places(self, xs: Floats, ys: Floats) -> Places:
         """Return columns, rows of longitudes and latitudes: the formula as it is."""
@@ -196,7 +224,12 @@ class Rational(BaseModel):
     @property
     def text(self) -> str:
         """What it is, in words."""
-        return f"rational polynomials at a height of {self.height:g} m"
+        if self.elevation is None:
+            return f"rational polynomials at a height of {self.height:g} m"
+        return (
+            f"rational polynomials on the ground of {self.elevation.path}, from "
+            f"{self.elevation.low:g} to {self.elevation.high:g} m"
+        )
 
 
 def rpc_metadata(rational: Rational) -> dict[str, str]:
@@ -207,7 +240,7 @@ def rpc_metadata(rational: Rational) -> dict[str, str]:
     rational : Rational
         The polynomials; their height is no part of it.
     """
-    values = rational.model_dump(exclude={"kind", "height"})
+    values = rational.model_dump(exclude=NOT_COEFFICIENTS)
     return {
         name.upper(): " ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
         for name, value in values.items()

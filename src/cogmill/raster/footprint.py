@@ -16,7 +16,7 @@ import numpy as np
 
 from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import Floats, Window
-from cogmill.raster.roundtrip import apart
+from cogmill.raster.roundtrip import apart, spread
 from cogmill.raster.seams import comes_round
 from cogmill.raster.warpspec import UNSCALED, WarpSpec
 
@@ -124,11 +124,13 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
         return Footprint((), None, 0)
     bends = [_bend(each) for each in places]
     gaps = [_gap(each) for each in places]
-    aside = apart(spec)
+    aside, ground = apart(spec), spread(spec)
     ratio = cells / _GDAL_CELLS
-    sampled = max(bends) * max(ratio, ratio**2) + max(gaps)
+    # What GDAL samples may stand in a valley, and the summits lie between.
+    sampled = max(bends) * max(ratio, ratio**2) + max(gaps) + max(ground)
     extra = min(spec.reach + 1 + math.ceil(sampled), max(spec.source.width, spec.source.height))
-    margins = [sum(parts) for parts in zip(bends, gaps, aside, strict=True)]
+    half = [each / 2 for each in ground]
+    margins = [sum(parts) for parts in zip(bends, gaps, aside, half, strict=True)]
     around = comes_round(spec.source)
     chunks = []
     for down in range(len(row_edges) - 1):

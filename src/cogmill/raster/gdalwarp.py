@@ -68,8 +68,11 @@ def _placing(spec: WarpSpec) -> list[str]:
             return ["-order", f"{order}", "-to", "SRC_METHOD=GCP_POLYNOMIAL"]
         case Spline():
             return ["-tps"]
-        case Rational(height=height):
-            return ["-rpc", "-to", f"RPC_HEIGHT={height!r}"]
+        case Rational(height=height, elevation=elevation):
+            ground = f"RPC_HEIGHT={height!r}"
+            if elevation is not None:
+                ground = f"RPC_DEM={elevation.path}"
+            return ["-rpc", "-to", ground]
 
 
 def _grid(spec: WarpSpec) -> str:

@@ -14,7 +14,7 @@ ZoomStrategy = Literal["auto", "lower", "upper"]
 ByPoints = Literal["1", "2", "3", "tps"]
 BY_POINTS = ("1", "2", "3", "tps")
 #: Options that say where the source lies, in a transform's stead.
-_PLACING = ("--gcps", "--rpc-height")
+_PLACING = ("--gcps", "--rpc-height", "--rpc-dem")
 ZOOM_STRATEGIES = ("auto", "lower", "upper")
 #: GDAL's names of tiling schemes that OGC's registry has under another one.
 _GDAL_SCHEMES = {"googlemapscompatible": "WebMercatorQuad"}
@@ -74,6 +74,8 @@ class GridOptions(BaseModel):
     rpc_height : float or None
         The height of the ground, in metres above the ellipsoid, at which the source's rational
         polynomials place it. None: its transform does.
+    rpc_dem : str or None
+        A DEM in EPSG:4326, in metres above the ellipsoid, in the place of one height.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,13 +89,14 @@ class GridOptions(BaseModel):
     zoom_level: int | None = None
     gcps: ByPoints | None = None
     rpc_height: Number | None = None
+    rpc_dem: str | None = None
 
-    @field_validator("dst_crs", "like", "tiling_scheme")
+    @field_validator("dst_crs", "like", "tiling_scheme", "rpc_dem")
     @classmethod
     def _named(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise Refused(
-                "--dst-crs, --like or --tiling-scheme was given an empty text",
+                "--dst-crs, --like, --tiling-scheme or --rpc-dem was given an empty text",
                 "name one, for example EPSG:3857, or leave the option out",
             )
         return value
@@ -161,6 +164,7 @@ class GridOptions(BaseModel):
             "--tiling-scheme": self.tiling,
             "--gcps": self.gcps,
             "--rpc-height": self.rpc_height,
+            "--rpc-dem": self.rpc_dem,
         }
         return tuple(name for name, value in given.items() if value is not None)
 
@@ -171,9 +175,11 @@ class GridOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_grid(self) -> Self:
-        if self.gcps is not None and self.rpc_height is not None:
+        placing = [name for name in self.grid_named if name in _PLACING]
+        if len(placing) > 1:
             raise Refused(
-                "--gcps and --rpc-height place the source in two ways", "leave out one of them"
+                f"{' and '.join(placing)} place the source, each in its own way",
+                f"leave out all but one: {', '.join(placing)}",
             )
         others = [name for name in self.grid_named if name not in ("--like", *_PLACING)]
         others += ["--align"] * self.align

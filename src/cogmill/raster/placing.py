@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cogmill.errors import Refused
 from cogmill.raster import seams
-from cogmill.raster.control import LEAST_POINTS, Control, Rational, by_points
+from cogmill.raster.control import LEAST_POINTS, Control, Elevation, Rational, by_points
 from cogmill.raster.decisions import Notes
 from cogmill.raster.geodesy import (
     CoordinateOperation,
@@ -59,7 +59,11 @@ class Placement:
 
 
 def place(
-    structure: Structure, options: PlanOptions, notes: Notes, like: Grid | None = None
+    structure: Structure,
+    options: PlanOptions,
+    notes: Notes,
+    like: Grid | None = None,
+    ground: Elevation | None = None,
 ) -> Placement:
     """Return both grids and the operation between them.
 
@@ -73,13 +77,15 @@ def place(
         Gets warnings of the operation and the grid.
     like : Grid, optional
         The grid of the raster that ``options.like`` names.
+    ground : Elevation, optional
+        Of the DEM that ``options.rpc_dem`` names.
 
     Raises
     ------
     Refused
         No or unknown coordinate system, ground control points only, a grid that is absurd.
     """
-    control = _control(structure, options)
+    control = _control(structure, options, ground)
     source = _source_grid(structure, options, control)
     if not options.changes_grid:
         return Placement(source, source, None, True, "no grid option was given")
@@ -178,7 +184,9 @@ def _say_where_it_ends(placed: Grid, target: Grid, options: PlanOptions, notes: 
         )
 
 
-def _control(structure: Structure, options: PlanOptions) -> Control | None:
+def _control(
+    structure: Structure, options: PlanOptions, ground: Elevation | None
+) -> Control | None:
     """Return what places the raster in a transform's stead, where that was asked for."""
     if options.gcps is not None:
         if not structure.gcps:
@@ -187,11 +195,12 @@ def _control(structure: Structure, options: PlanOptions) -> Control | None:
                 "leave out --gcps",
             )
         return by_points(structure.gcps, options.gcps, structure.name)
-    if options.rpc_height is not None:
+    option = "--rpc-height" if options.rpc_dem is None else "--rpc-dem"
+    if options.rpc_height is not None or options.rpc_dem is not None:
         if structure.rpcs is None:
             raise Refused(
-                f"{structure.name} has no rational polynomials, of which --rpc-height speaks",
-                "leave out --rpc-height",
+                f"{structure.name} has no rational polynomials, of which {option} speaks",
+                f"leave out {option}",
             )
         if options.src_crs is not None:
             raise Refused(
@@ -199,7 +208,10 @@ def _control(structure: Structure, options: PlanOptions) -> Control | None:
                 "names a system",
                 "leave out --src-crs",
             )
-        return structure.rpcs.model_copy(update={"height": options.rpc_height})
+        height = options.rpc_height if ground is None else ground.middle
+        if height is None:
+            raise ValueError("the ground of --rpc-dem is not known")
+        return structure.rpcs.model_copy(update={"height": height, "elevation": ground})
     _refuse_points(structure)
     return None
 
@@ -224,7 +236,7 @@ def _refuse_points(structure: Structure) -> None:
         raise Refused(
             f"{structure.name} is placed by rational polynomials alone, and the heights of the "
             "ground are not known",
-            "add --rpc-height METRES (above the ellipsoid)",
+            "add --rpc-dem DEM.tif, or --rpc-height METRES (above the ellipsoid)",
         )
 
 

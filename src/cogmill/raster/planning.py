@@ -16,6 +16,7 @@ from cogmill.raster.choosing import choose
 from cogmill.raster.coarser import at_overview, overview_for
 from cogmill.raster.codecs import BlockCodec
 from cogmill.raster.cog_image import CogImage
+from cogmill.raster.control import Elevation
 from cogmill.raster.decisions import (
     Notes,
     codec,
@@ -62,7 +63,11 @@ _SKIPPED: Final = 0.5
 
 
 def plan(
-    structure: Structure, options: PlanOptions, stem: str, like: Grid | None = None
+    structure: Structure,
+    options: PlanOptions,
+    stem: str,
+    like: Grid | None = None,
+    ground: Elevation | None = None,
 ) -> RasterPlan:
     """Return how one raster becomes COGs.
 
@@ -76,6 +81,8 @@ def plan(
         Output names begin with it.
     like : Grid, optional
         The grid of the raster that ``options.like`` names.
+    ground : Elevation, optional
+        Of the DEM that ``options.rpc_dem`` names.
 
     Returns
     -------
@@ -89,7 +96,7 @@ def plan(
     """
     notes = Notes()
     _warn_left_behind(structure, notes)
-    placement = place(structure, options, notes, like)
+    placement = place(structure, options, notes, like, ground)
     _warn_of_points(structure, placement, notes)
     found = codec(structure, options)
     validity = decide_validity(structure, options, not placement.copies, notes)

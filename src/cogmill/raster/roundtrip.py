@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from cogmill.errors import Refused
+from cogmill.raster.control import Rational
 from cogmill.raster.crs import Floats, transform, transform_back
 from cogmill.raster.grid import Grid
 from cogmill.raster.warpspec import WarpSpec
@@ -60,6 +61,33 @@ def apart(spec: WarpSpec) -> tuple[float, float]:
         for one, other in ((back[0], cols), (back[1], rows))
     ]
     return off[0] + _ROUNDING_PIXELS, off[1] + _ROUNDING_PIXELS
+
+
+@lru_cache(maxsize=64)
+def spread(spec: WarpSpec) -> tuple[float, float]:
+    """Return how far the ground moves places, in pixels of the source, from lowest to highest.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+
+    Returns
+    -------
+    (float, float)
+        Along columns and rows, at most over the source; 0 but for rational polynomials on a DEM.
+    """
+    source = spec.source
+    if not isinstance(source.control, Rational) or source.control.elevation is None:
+        return 0.0, 0.0
+    ground = source.control.elevation
+    xs, ys = source.position_arrays(*_lattice(source))
+    low, high = (
+        source.control.model_copy(update={"height": height}).places(xs, ys)
+        for height in (ground.low, ground.high)
+    )
+    moved = [float(np.nanmax(np.abs(a - b), initial=0.0)) for a, b in zip(low, high, strict=True)]
+    return moved[0], moved[1]
 
 
 def _samples(length: int) -> Floats:

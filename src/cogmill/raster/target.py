@@ -15,7 +15,7 @@ from rasterio.warp import calculate_default_transform
 
 from cogmill.errors import Refused
 from cogmill.raster import seams
-from cogmill.raster.control import Polynomial, Rational, Spline
+from cogmill.raster.control import NOT_COEFFICIENTS, Polynomial, Rational, Spline
 from cogmill.raster.crs import transform_back
 from cogmill.raster.grid import GeoTransform, Grid
 
@@ -178,9 +178,12 @@ def _by_gdal(
 def _by_points(control: Polynomial | Spline | Rational) -> dict[str, object]:
     """Return what places a raster, as rasterio takes it for GDAL."""
     match control:
-        case Rational(height=height):
-            rpcs = RPC(**control.model_dump(exclude={"kind", "height"}))
-            return {"rpcs": rpcs, "SRC_METHOD": "RPC", "RPC_HEIGHT": repr(height)}
+        case Rational(height=height, elevation=elevation):
+            rpcs = RPC(**control.model_dump(exclude=NOT_COEFFICIENTS))
+            placed: dict[str, object] = {"rpcs": rpcs, "SRC_METHOD": "RPC"}
+            if elevation is not None:
+                return {**placed, "RPC_DEM": elevation.path}
+            return {**placed, "RPC_HEIGHT": repr(height)}
         case Polynomial(order=order):
             method: dict[str, object] = {"SRC_METHOD": "GCP_POLYNOMIAL", "MAX_GCP_ORDER": order}
         case Spline():

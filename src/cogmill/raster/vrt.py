@@ -232,7 +232,7 @@ def _placed(source: Grid) -> str:
             )
         case Rational() as rational:
             inner = (
-                f"<Reversed>0</Reversed><HeightOffset>{rational.height!r}</HeightOffset>"
+                f"<Reversed>0</Reversed>{_ground(rational)}"
                 f"<Metadata>{_coefficients(rational)}</Metadata>"
             )
             return (
@@ -246,6 +246,12 @@ def _points(points: tuple[Point, ...]) -> str:
         for number, (col, row, x, y, z) in enumerate(points)
     )
     return f"<GCPList>{''.join(listed)}</GCPList>"
+
+
+def _ground(rational: Rational) -> str:
+    if rational.elevation is None:
+        return f"<HeightOffset>{rational.height!r}</HeightOffset>"
+    return f"<DEMPath>{escape(rational.elevation.path)}</DEMPath>"
 
 
 def _coefficients(rational: Rational) -> str:
