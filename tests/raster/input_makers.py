@@ -478,6 +478,10 @@ STATISTICS = _pam(
     "<MDI key='STATISTICS_MAXIMUM'>99999</MDI></Metadata></PAMRasterBand>"
 )
 SYSTEM = _pam("<SRS>EPSG:32633</SRS>")
+NOT_WHOLE = _pam(
+    "<Metadata domain='RPC'><MDI key='LINE_OFF'>first</MDI>"
+    f"<MDI key='LINE_NUM_COEFF'>{'1 ' * 19}</MDI></Metadata>"
+)
 MARS = (
     'GEOGCS["Mars",DATUM["D_Mars",SPHEROID["Mars",3396190,169.894447223612]],PRIMEM["0",0],'
     'UNIT["degree",0.0174532925199433]]'

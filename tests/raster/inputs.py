@@ -596,10 +596,14 @@ PLACES = (
         moved=True,
     ),
     Row(
+        "rational polynomials of 19 coefficients, or of text, beside a transform",
+        make.beside(placed(), ".aux.xml", make.NOT_WHOLE),
+    ),
+    Row(
         "no rational polynomials, with --rpc-height",
         placed(),
         options={"rpc_height": 250},
-        refused="INPUT has no rational polynomials, of which --rpc-height speaks; leave out --rpc-height",
+        refused="INPUT has no whole rational polynomials, of which --rpc-height speaks; leave out --rpc-height",
     ),
     Row(
         "rational polynomials beside a transform (RPC)",

@@ -132,6 +132,18 @@ def test_two_points_at_one_place_are_refused_by_a_spline_alone() -> None:
     assert by_points(twice, "1", "it").points == twice
 
 
+def test_more_points_than_a_task_has_time_for_are_refused_by_a_spline_alone() -> None:
+    many = points(side=32)
+    with pytest.raises(Refused, match="1024 ground control points, and a spline takes at most"):
+        by_points(many, "tps", "it")
+    assert by_points(many, "3", "it").points == many
+
+
+def test_a_point_that_is_no_number_is_refused() -> None:
+    with pytest.raises(Refused, match="is no number"):
+        by_points((*points(), (5.0, 5.0, float("nan"), 1.0, 0.0)), "1", "it")
+
+
 def test_a_polynomial_that_folds_is_refused_and_a_bent_one_is_not() -> None:
     def folded(strength: float) -> Grid:
         bent = tuple((c, r, x + strength * (x - 12.15) ** 2, y, z) for c, r, x, y, z in points())

@@ -17,9 +17,9 @@ from tests.raster.input_makers import Maker
 from tests.raster.placed_by_points import make_spec, points
 from tests.raster.reference import crop, make_held
 from tests.raster.test_warp import by_windows, differing, odd_windows, valid_share, whole_image
-from tests.raster.whole_job import WholeJob
+from tests.raster.whole_job import SMALL, WholeJob
 
-from cogmill.errors import SourceWindowTooSmall
+from cogmill.errors import Refused, SourceWindowTooSmall
 from cogmill.raster import footprint as footprints
 from cogmill.raster.control import NOT_COEFFICIENTS, Rational, by_points
 from cogmill.raster.crs import crs_text
@@ -217,8 +217,7 @@ def test_the_plan_says_how_the_raster_is_placed_and_how_well_its_points_fit(tmp_
 def test_without_a_target_system_the_points_own_is_the_target(tmp_path: Path) -> None:
     for maker, asked in ((make.bent_gcps, {"gcps": "2"}), (make.bent_rpcs, {"rpc_height": 0})):
         job = WholeJob(maker(tmp_path), f"{tmp_path}/out.tif", options=asked)
-        found: Any = job.preflight().prepared
-        plan = RasterPlan.model_validate(found["plan"])
+        plan = plan_of(job)
         assert plan.target_grid.crs == crs_text("EPSG:4326")
         assert plan.operation is None
         assert not plan.copies
@@ -239,3 +238,47 @@ def test_the_grid_is_the_one_that_gdalwarp_chooses(tmp_path: Path, how: str) -> 
         assert (file.width, file.height) == (spec.target.width, spec.target.height)
         found = file.transform.to_gdal()
     np.testing.assert_allclose(found, spec.target.transform, rtol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("how", ["3", "rpc"])
+def test_a_job_makes_the_same_bytes_in_two_stages_and_directly_in_small_tiles(
+    tmp_path: Path, how: str
+) -> None:
+    maker = make.bent_rpcs if how == "rpc" else make.bent_gcps
+    path = maker(tmp_path)
+    placed = {"rpc_height": 250} if how == "rpc" else {"gcps": how}
+    grid = {**SMALL, **placed, "dst_crs": "EPSG:3857", "resampling": "cubic"}
+    first = plan_of(WholeJob(path, f"{tmp_path}/plan.tif", options=grid))
+    pixel = first.target_grid.transform[1] / 6
+    made = []
+    for number, strategy in enumerate(("two-stage", "direct")):
+        asked = {**grid, "resolution": (pixel, pixel), "strategy": strategy, "work_tile": 192}
+        job = WholeJob(path, f"{tmp_path}/{number}.tif", options=asked)
+        plan = plan_of(job)
+        assert min(plan.tile_rows, plan.tile_cols) >= 3
+        assert plan.strategy == strategy
+        job.run_planned()
+        made.append((tmp_path / f"{number}.tif").read_bytes())
+    assert made[0] == made[1]
+
+
+def plan_of(job: WholeJob) -> RasterPlan:
+    found: Any = job.preflight().prepared
+    return RasterPlan.model_validate(found["plan"])
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_points_that_fold_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    def folded(dataset: Any) -> None:
+        bent = [
+            GroundControlPoint(row, col, x + 60 * (x - 12.05) ** 2, y, z)
+            for col, row, x, y, z in points(211, 173)
+        ]
+        dataset.gcps = (bent, rasterio.crs.CRS.from_epsg(4326))
+
+    path = make.placed(None, None, folded)(tmp_path)
+    for how in ("2", "3", "tps"):
+        job = WholeJob(path, f"{tmp_path}/out.tif", options={"gcps": how})
+        with pytest.raises(Refused, match="fold over"):
+            job.preflight()

@@ -38,6 +38,7 @@ TILED = layout((2000, 1700), (256, 256))
 SMALL: dict[str, Any] = {"blocksize": 64, "tile_size": 512}
 
 POINTS = points(side=2)
+FAR = tuple((col, row, x * 1e300, y * 1e300, z) for col, row, x, y, z in POINTS)
 
 
 def planned(source: Structure, **options: Any) -> RasterPlan:
@@ -407,7 +408,8 @@ def test_a_palette_is_warped_nearest_and_continuous_data_bilinear() -> None:
         ({"transform": None, "gcps": POINTS}, {}, "--gcps 1"),
         ({"transform": None, "gcps": POINTS}, {"gcps": "1"}, "--src-crs"),
         ({"transform": None, "gcps": POINTS}, {"gcps": "1", "rpc_height": 3}, "own way"),
-        ({"transform": None, "gcps": POINTS}, {"rpc_height": 3}, "no rational polynomials"),
+        ({"transform": None, "gcps": POINTS}, {"rpc_height": 3}, "no whole rational polynomials"),
+        ({"gcps": FAR, "gcps_crs": "EPSG:4326"}, {"gcps": "1"}, "no place in the target"),
         ({}, {"gcps": "tps"}, "no ground control points"),
         ({"rpcs": rational()}, {"rpc_height": 3, "src_crs": "EPSG:4326"}, "leave out --src-crs"),
         ({"rpcs": rational()}, {"rpc_height": math.inf}, "no height"),

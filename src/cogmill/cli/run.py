@@ -43,8 +43,8 @@ def run(
     """Turn SRC into COGs in DST, and wait.
 
     A DST that ends in .tif is one COG; anything else is the folder of a mosaic. Without --dst-crs,
-    --resolution, --bounds, --like or --tiling-scheme pixels are kept exactly. Interrupted, the
-    same command resumes.
+    --resolution, --bounds, --like, --tiling-scheme, --gcps, --rpc-dem or --rpc-height pixels are
+    kept exactly. Interrupted, the same command resumes.
 
     Several SRC, or a quoted pattern such as 'in/*.tif', become one COG each in the folder DST/,
     which must end in a slash.

@@ -36,12 +36,14 @@ Twenty = Annotated[tuple[float, ...], Field(min_length=20, max_length=20)]
 
 #: Fewer do not say where a plane lies.
 LEAST_POINTS: Final = 3
-#: GDAL solves the spline's equations for every region that it warps: 2,000 take it seconds.
-MOST_SPLINE_POINTS: Final = 2000
+#: GDAL looks at all of a spline's points for every pixel: with so many an output tile of 4096 x
+#: 4096 pixels takes 20 minutes, and a task has an hour.
+MOST_SPLINE_POINTS: Final = 1000
 #: GDAL fits a line, not a plane, where the points' correlation squared is above this, or their
 #: extents are further apart than the other figure.
 _LINE_CORRELATION: Final = 0.99
 _LINE_EXTENT: Final = 1e-3
+_EQUATION_BYTES: Final = 5 * 8
 #: In pixels: how near iteration goes, which is GDAL's figure.
 _FOUND: Final = 0.1
 #: What of rational polynomials GDAL takes apart from their coefficients.
@@ -119,8 +121,11 @@ class Spline(BaseModel):
 
     @property
     def working_bytes(self) -> int:
-        """What GDAL allocates for it at a time: the equations, and what solving them takes."""
-        return 4 * 8 * (len(self.points) + LEAST_POINTS) ** 2
+        """What GDAL allocates for it at a time: the equations, and what solving them takes.
+
+        Measured as ``VmHWM`` with GDAL 3.10.3: 83 MB for 1,600 points.
+        """
+        return _EQUATION_BYTES * (len(self.points) + LEAST_POINTS) ** 2
 
     @property
     def text(self) -> str:
@@ -170,7 +175,7 @@ class Rational(BaseModel):
         The ground by a DEM. None: all of it is at `height`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["rpc"] = "rpc"
     line_off: float
@@ -329,7 +334,7 @@ def _on_a_line(pairs: Floats) -> bool:
     extents = np.ptp(pairs, axis=0)
     if extents.min() <= _LINE_EXTENT * extents.max():
         return True
-    deviations = pairs - pairs.mean(axis=0)
+    deviations = (pairs - pairs.mean(axis=0)) / extents
     xx, yy, xy = (
         float((deviations[:, i] * deviations[:, j]).sum()) for i, j in ((0, 0), (1, 1), (0, 1))
     )

@@ -12,6 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
+from cogmill.raster.control import Rational
 
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _NAMED_VALUES: Final = (b"<CategoryNames>", b"<GDALRasterAttributeTable")
@@ -62,17 +63,22 @@ def _georeference(dataset: Any) -> dict[str, Any]:
 def _points(dataset: Any) -> dict[str, Any]:
     """Return ground control points and rational polynomials."""
     points, crs = dataset.gcps
-    rpcs = dataset.rpcs
     return {
         "gcps": tuple((p.col, p.row, p.x, p.y, p.z or 0.0) for p in points),
         "gcps_crs": crs.to_wkt(version="WKT2_2019") if crs else None,
-        "rpcs": None if rpcs is None else _coefficients(rpcs),
+        "rpcs": _rational(dataset),
     }
 
 
-def _coefficients(rpcs: Any) -> dict[str, Any]:
-    """Return rational polynomials without their errors, which place nothing."""
-    return {key: value for key, value in rpcs.to_dict().items() if not key.startswith("err_")}
+def _rational(dataset: Any) -> Rational | None:
+    """Return rational polynomials, None too where they are not whole: a raster may need none."""
+    try:
+        found = dataset.rpcs
+        # Their errors, which rasterio hands out too, place nothing.
+        values = {} if found is None else found.to_dict()
+        return Rational.model_validate({k: v for k, v in values.items() if k[:4] != "err_"})
+    except (KeyError, ValueError):  # what rasterio says of text that is no number, and Pydantic
+        return None
 
 
 def _domains(dataset: Any) -> tuple[str, ...]:

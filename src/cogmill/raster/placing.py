@@ -199,7 +199,7 @@ def _control(
     if options.rpc_height is not None or options.rpc_dem is not None:
         if structure.rpcs is None:
             raise Refused(
-                f"{structure.name} has no rational polynomials, of which {option} speaks",
+                f"{structure.name} has no whole rational polynomials, of which {option} speaks",
                 f"leave out {option}",
             )
         if options.src_crs is not None:

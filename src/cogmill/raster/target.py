@@ -171,6 +171,11 @@ def _by_gdal(
             f"the raster has no place in the target coordinate system: {error}",
             "check --dst-crs and --src-crs, or give --bounds inside the target system",
         ) from error
+    if not all(map(math.isfinite, transform)):
+        raise Refused(
+            "the raster has no place in the target coordinate system",
+            "check its control points, --dst-crs and --src-crs",
+        )
     # A source far longer than wide may come out less than half a pixel wide, which GDAL makes 0.
     return transform.to_gdal(), (max(int(width), 1), max(int(height), 1))
 
