@@ -830,11 +830,10 @@ def _line(row: Row) -> str:
     kind = row.kind if callable(row.source) else f"{row.kind} (`{row.source}`)"
     if row.refused:
         return f"| {kind} | refused: {row.refused} | as copied | | |"
-    if row.moved:
-        moved = "; ".join(["exact", *(f"warns: {text}" for text in (*row.warned, *row.warped))])
-        return f"| {kind} | as reprojected, to the points' system | {moved} | {row.invalid} | {row.kernel} |"
     copied = "; ".join(["exact", *(f"warns: {text}" for text in row.warned)])
-    if row.uncopied:
+    if row.moved:
+        copied = "never: to the points' own system, as reprojected"
+    elif row.uncopied:
         copied = f"refused: {row.uncopied}"
     moved = "; ".join(["exact", *(f"warns: {text}" for text in (*row.warned, *row.warped))])
     if row.unplaced:
