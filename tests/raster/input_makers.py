@@ -16,7 +16,7 @@ import rasterio.shutil
 import tifffile
 from affine import Affine
 from rasterio.control import GroundControlPoint
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
 from tests.raster.placed_by_points import points, rational, write_dem
@@ -237,21 +237,32 @@ def bent_rpcs(folder: Path) -> Path:
     return placed(None, None, rpcs=RPC(**values), RPB="YES", PROFILE="BASELINE")(folder)
 
 
-def pages(count: int, **options: Any) -> Maker:
-    """Return a maker of several images in one file."""
+def pages(*makers: Maker) -> Maker:
+    """Return a maker of several images in one file; beside it lies each in a file of its own.
+
+    The second is ``page_2/input.tif``: what GDAL does not show of a page (its mask) it shows there.
+    """
 
     def make(folder: Path) -> Path:
-        path = tiff()(folder)
-        for _ in range(count - 1):
-            with rasterio.open(path) as dataset:
-                pixels, profile = dataset.read(), dataset.profile
-            with rasterio.open(
-                path, "w", **{**profile, "APPEND_SUBDATASET": "YES", **options}
-            ) as out:
-                out.write(pixels)
+        path = folder / "input.tif"
+        for number, maker in enumerate(makers, start=1):
+            alone = folder / f"page_{number}"
+            alone.mkdir()
+            _append(maker(alone), path)
         return path
 
     return make
+
+
+def _append(alone: Path, path: Path) -> None:
+    """Write an image behind those that a file holds, with its mask behind it."""
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(alone) as dataset:
+        more = {"APPEND_SUBDATASET": "YES"} if path.exists() else {}
+        with rasterio.open(path, "w", **{**dataset.profile, **more}) as out:
+            out.write(dataset.read())
+            out.update_tags(**dataset.tags())
+            if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+                out.write_mask(dataset.read_masks(1))
 
 
 def with_thumbnail(folder: Path) -> Path:
@@ -440,6 +451,11 @@ def some_nan_and_sentinel(pixels: np.ndarray[Any, Any]) -> None:
 def some_lowest(pixels: np.ndarray[Any, Any]) -> None:
     """Make some of it the lowest number."""
     pixels[:, 40:60, 50:90] = np.finfo(pixels.dtype).min
+
+
+def turned(pixels: np.ndarray[Any, Any]) -> None:
+    """Turn it by half a turn."""
+    pixels[:] = pixels[:, ::-1, ::-1].copy()
 
 
 def opaque_or_not(pixels: np.ndarray[Any, Any]) -> None:

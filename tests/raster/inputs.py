@@ -84,6 +84,8 @@ class Row:
         3.10 makes pixels valid beside masked ones, which GDAL 3.6 and the reference do not.
     moved : bool
         Whether its pixels are never copied: the options themselves ask for another grid.
+    alone : str
+        The file beside that holds the chosen image alone: what it is compared with.
     """
 
     kind: str
@@ -100,6 +102,7 @@ class Row:
     by_gdal: bool = True
     at_a_limb: bool = False
     moved: bool = False
+    alone: str = ""
 
 
 INTRODUCTION = """# What becomes of an input
@@ -150,8 +153,48 @@ STRUCTURE = (
     Row("a thumbnail behind the image", make.with_thumbnail),
     Row(
         "several images (multi-page)",
-        make.pages(3),
-        refused="INPUT holds 3 images (1: 211 x 173, 2: 211 x 173, 3: 211 x 173), and one must be chosen; take one out first: gdal_translate GTIFF_DIR:1:INPUT OUTPUT.tif",
+        make.pages(tiff(), tiff(), tiff()),
+        refused="INPUT holds 3 images (1: 211 x 173, 2: 211 x 173, 3: 211 x 173), and one must be chosen; name it, such as --page 1",
+    ),
+    Row(
+        "several images, with --page 2",
+        make.pages(tiff(bands=3), make.values(make.turned, tiff(bands=3))),
+        options={"page": 2},
+        alone="page_2/input.tif",
+    ),
+    Row(
+        "several images of tiles, each with its mask, with --page 3",
+        make.pages(
+            tiled("uint16", mask="internal"),
+            make.values(make.turned, tiled("uint16", mask="internal", nodata=9)),
+            tiff(),
+        ),
+        options={"page": 3},
+        warned=(MASK_USED,),
+        invalid="mask",
+        alone="page_2/input.tif",
+    ),
+    Row(
+        "several images, of which only the second has nodata and tags, with --page 2",
+        make.pages(
+            tiff("int16"), tiled("int16", nodata=-7, change=lambda d: d.update_tags(season="dry"))
+        ),
+        options={"page": 2},
+        invalid="nodata",
+        alone="page_2/input.tif",
+    ),
+    Row(
+        "several images, with --page of none",
+        make.pages(tiff(mask="internal"), tiff()),
+        options={"page": 2},
+        refused="INPUT holds 2 images (1: 211 x 173, 3: 211 x 173), and none is page 2; name one of these, such as --page 1",
+    ),
+    Row("one image, with --page 1", tiff(), options={"page": 1}),
+    Row(
+        "one image, with --page 2",
+        tiff(),
+        options={"page": 2},
+        refused="INPUT holds one image (1: 211 x 173), and none is page 2; name one of these, such as --page 1",
     ),
 )
 TYPES = (

@@ -56,6 +56,11 @@ def job_of(row: Row, path: Path, folder: Path, **options: Any) -> WholeJob:
     return WholeJob(path, f"{folder}/one.tif", options=asked)
 
 
+def shown(row: Row, path: Path) -> Path:
+    """Return the file in which GDAL shows all of what is read of `path`."""
+    return path.parent / row.alone if row.alone else path
+
+
 def decoded(row: Row, path: Path) -> Array:
     if row.by_gdal:
         return read(path)[0]
@@ -68,6 +73,7 @@ def copied(row: Row, path: Path, folder: Path) -> None:
     job = job_of(row, path, folder).run()
     made = folder / "one.tif"
     plan = plan_of(job)
+    path = shown(row, path)
     assert told(plan.warnings, row.warned)
     assert plan.validity.kind == row.invalid
     pixels, masks = read(made)
@@ -140,6 +146,7 @@ def reprojected(row: Row, path: Path, folder: Path) -> None:
     assert plan.resampling == row.kernel
     job = job_of(row, path, folder, **asked, resampling="nearest").run()
     plan = plan_of(job)
+    path = shown(row, path)
     assert plan.warp is not None
     pixels, masks = read(folder / "one.tif")
     if row.at_a_limb:

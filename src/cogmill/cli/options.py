@@ -113,6 +113,10 @@ _PLAN_OPTIONS = (
         help="Side of an output tile, in pixels: a multiple of eight blocks.",
     ),
     click.option("--nodata", type=float, help="The value that means nothing; nan is possible."),
+    click.option(
+        "--page", type=int, metavar="N",
+        help="Which image of SRC, where its file holds several; as gdalinfo counts them, from 1.",
+    ),
     click.option("--src-crs", metavar="CRS", help="The source's coordinate system, overriding it."),
     click.option(
         "--gcps", type=click.Choice(BY_POINTS),

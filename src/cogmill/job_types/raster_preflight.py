@@ -81,7 +81,7 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
             path = tools.storage.gdal_address(source).path
             if path is None:
                 raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
-            structure = inspect(data, path, mask)
+            structure = inspect(data, path, mask, inputs.page)
         older = {}
         if inputs.destination:
             older = raster_places.check_destination(inputs, source, previous, tools)

@@ -54,6 +54,7 @@ def structure_text(structure: Structure) -> str:
     if image.predictor != 1:
         packed += f", predictor {image.predictor}"
     parts = [
+        "" if structure.page is None else f"page {structure.page}",
         f"{image.width} x {image.height} pixels",
         f"{structure.bands} x {structure.dtype}",
         blocks,
@@ -137,6 +138,7 @@ def _structure(structure: Structure) -> dict[str, Any]:
     image = structure.image
     return {
         "text": structure_text(structure),
+        "page": structure.page,
         "width": image.width,
         "height": image.height,
         "bands": structure.bands,

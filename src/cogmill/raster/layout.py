@@ -212,34 +212,6 @@ def page(tiff: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
     return found
 
 
-class Pages(BaseModel):
-    """The images of a file by what they are for: indices into its chain of directories."""
-
-    model_config = ConfigDict(frozen=True)
-
-    images: tuple[int, ...]
-    masks: tuple[int, ...]
-    small_images: tuple[int, ...]
-    small_masks: tuple[int, ...]
-    overviews: tuple[tuple[int, int], ...]
-
-
-def sort_pages(tiff: tifffile.TiffFile) -> Pages:
-    """Return which directories are images, masks and overviews; of these, width and height too."""
-    found: dict[tuple[bool, bool], list[int]] = {}
-    for index in range(len(tiff.pages)):
-        kind = int(page(tiff, index).subfiletype)
-        found.setdefault((bool(kind & REDUCED), bool(kind & MASK)), []).append(index)
-    small = tuple(found.get((True, False), ()))
-    return Pages(
-        images=tuple(found.get((False, False), ())),
-        masks=tuple(found.get((False, True), ())),
-        small_images=small,
-        small_masks=tuple(found.get((True, True), ())),
-        overviews=tuple((page(tiff, i).imagewidth, page(tiff, i).imagelength) for i in small),
-    )
-
-
 def leave_tables_out(file: RecordingFile, tiff: tifffile.TiffFile) -> None:
     """Keep offsets and byte counts out of a record: a `BlockTable` holds them already.
 

@@ -92,6 +92,8 @@ class PlanOptions(GridOptions):
         Side of an output tile, in pixels; a multiple of eight blocks.
     nodata : float or None
         The value that means nothing, of source and target; takes precedence over alpha and mask.
+    page : int or None
+        Which image of the source's file, as GDAL counts directories, from 1. None: the only one.
     src_crs : str or None
         The source's coordinate system, in place of what its file says.
     coordinate_operation : str or None
@@ -119,6 +121,7 @@ class PlanOptions(GridOptions):
     blocksize: int = 512
     tile_size: int = 4096
     nodata: Number | None = None
+    page: int | None = None
     src_crs: str | None = None
     coordinate_operation: str | None = None
     strict_crs: bool = False
@@ -219,6 +222,13 @@ class PlanOptions(GridOptions):
         for key, text in options.items():
             check_creation_option(key, text)
         return dict(sorted(options.items()))
+
+    @field_validator("page")
+    @classmethod
+    def _counted_from_one(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise Refused(f"--page {value} is no page", "pages are counted from 1")
+        return value
 
     @field_validator("memory", "work_tile", "workers")
     @classmethod

@@ -40,7 +40,7 @@ from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
 from cogmill.raster.reduced import ReducedImage
 from cogmill.raster.scales import kernel_scales
-from cogmill.raster.structure import Structure
+from cogmill.raster.structure import Structure, page_address
 from cogmill.raster.tiff_tags import image_tags
 from cogmill.raster.upper_levels import streaming_memory
 from cogmill.raster.warpspec import KernelScales, WarpSpec
@@ -207,10 +207,18 @@ def upper_memory(plan: RasterPlan) -> int:
 
 
 def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -> tuple[str, ...]:
-    """Return GDAL's way to the same pixels; it has none where values are made a mask first."""
+    """Return GDAL's way to the same pixels, where it has one.
+
+    It has none where values are made a mask first; of one of several images of a file, GDAL sees
+    neither mask nor overviews.
+    """
     if spec is None or validity.becomes_mask or validity.dropped_band is not None:
         return ()
-    return gdalwarp_commands(spec, structure.name, structure.read_overview)
+    hidden = structure.mask is not None or structure.read_overview is not None
+    if structure.page is not None and hidden:
+        return ()
+    source = page_address(structure.name, structure.page)
+    return gdalwarp_commands(spec, source, structure.read_overview)
 
 
 def _instead(structure: Structure, overview: ReducedImage) -> str:

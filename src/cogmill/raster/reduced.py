@@ -12,7 +12,8 @@ import tifffile
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
-from cogmill.raster.layout import DAMAGE, ImageLayout, Pages, check_within, image_layout, page
+from cogmill.raster.layout import DAMAGE, ImageLayout, check_within, image_layout, page
+from cogmill.raster.pages import Pages
 
 
 class ReducedImage(BaseModel):
@@ -46,7 +47,7 @@ def reduced_images(
     tiff : TiffFile
         The file.
     pages : Pages
-        Its directories.
+        The image's directories.
     image, mask : ImageLayout, ImageLayout or None
         At full resolution, both in this file.
     size : int

@@ -20,24 +20,21 @@ from cogmill.raster.layout import (
     DAMAGE,
     BlockTable,
     ImageLayout,
-    Pages,
     check_within,
     image_layout,
     leave_tables_out,
     opened,
     page,
-    sort_pages,
 )
 from cogmill.raster.meaning import damaged
 from cogmill.raster.meaning import meaning as gdal_meaning
+from cogmill.raster.pages import chosen_pages
 from cogmill.raster.reduced import ReducedImage, reduced_images
 from cogmill.raster.source_nodata import source_nodata
 
-__all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect"]
+__all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect", "page_address"]
 
 _NODATA_TAG: Final = 42113
-#: More images of a file than these are not listed one by one.
-_LISTED: Final = 8
 
 
 class Structure(BaseModel):
@@ -53,6 +50,8 @@ class Structure(BaseModel):
         ``little`` or ``big``.
     bigtiff : bool
         True for 64-bit offsets.
+    page : int or None
+        Which of several images of the file this is, as GDAL counts its directories, from 1.
     image, mask : ImageLayout, ImageLayout or None
         The pixels; the mask that all bands share.
     mask_source : str or None
@@ -116,6 +115,7 @@ class Structure(BaseModel):
     size_bytes: int
     byte_order: Literal["little", "big"]
     bigtiff: bool
+    page: int | None = None
     image: ImageLayout
     mask: ImageLayout | None = None
     mask_source: Literal["internal", "sidecar"] | None = None
@@ -161,7 +161,12 @@ class Structure(BaseModel):
         return self.image.height
 
 
-def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = None) -> Structure:
+def inspect(
+    data: ByteSource,
+    gdal_path: str,
+    mask_data: ByteSource | None = None,
+    number: int | None = None,
+) -> Structure:
     """Return the structure of a GeoTIFF, or refuse it.
 
     Parameters
@@ -172,6 +177,8 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
         The same raster for GDAL.
     mask_data : ByteSource, optional
         The ``.msk`` file beside it, where there is one.
+    number : int, optional
+        Which image of the file, as GDAL counts its directories, from 1; by default the only one.
 
     Returns
     -------
@@ -181,21 +188,23 @@ def inspect(data: ByteSource, gdal_path: str, mask_data: ByteSource | None = Non
     Raises
     ------
     Refused
-        When it is empty, no TIFF, damaged, cut off, holds several images, or is stored in a way
-        that is not decoded.
+        When it is empty, no TIFF, damaged, cut off, holds several images of which none is chosen,
+        or is stored in a way that is not decoded.
     StorageUnavailable
         When the store does not answer.
     """
     check_magic(data)
-    stored = _stored(data)
-    meaning = gdal_meaning(data.name, gdal_path)
+    stored = _stored(data, number)
+    meaning = gdal_meaning(data.name, page_address(gdal_path, stored["page"]))
     stored["image"] = _agreed(stored["image"], meaning, data.name)
     stored["reduced"] = tuple(_typed(found, stored["image"]) for found in stored["reduced"])
     meaning["nodata"] = source_nodata(
         data.name, meaning["dtype"], meaning["nodata"], stored.pop("nodata_text")
     )
-    # A file beside it that GDAL takes for no mask is none.
-    if meaning.pop("masked") and stored["mask"] is None:
+    # A file beside it that GDAL takes for no mask is none. Of several images it is the first one's,
+    # of which GDAL is silent once that is chosen.
+    beside = stored.pop("first_of_several") and mask_data is not None
+    if (meaning.pop("masked") or beside) and stored["mask"] is None:
         if mask_data is None:
             raise Refused(
                 f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
@@ -225,14 +234,18 @@ def _typed(found: ReducedImage, image: ImageLayout) -> ReducedImage:
     return found.model_copy(update={"image": typed})
 
 
-def _stored(data: ByteSource) -> dict[str, Any]:
-    """Return what the tags of the raster's own file say."""
+def page_address(gdal_path: str, number: int | None) -> str:
+    """Return one of several images of a file as GDAL opens it; None: the only one."""
+    return gdal_path if number is None else f"GTIFF_DIR:{number}:{gdal_path}"
+
+
+def _stored(data: ByteSource, number: int | None) -> dict[str, Any]:
+    """Return what the tags of the raster's own file say of one image."""
     file = RecordingFile(data)
     try:
         with opened(file) as tiff:
-            pages = sort_pages(tiff)
-            _check_single(tiff, pages, data.name)
-            ifd = pages.images[0]
+            pages = chosen_pages(tiff, number, data.name)
+            ifd = pages.image
             image = image_layout(page(tiff, ifd), ifd, data.name)
             mask = None
             if pages.masks:
@@ -255,6 +268,8 @@ def _stored(data: ByteSource) -> dict[str, Any]:
         "mask_source": "internal" if mask else None,
         "byte_order": "little" if little else "big",
         "bigtiff": big,
+        "page": pages.number,
+        "first_of_several": pages.first and pages.number is not None,
         "overviews": pages.overviews,
         "reduced": reduced,
         "sparse_blocks": int(image.blocks.sparse.sum()),
@@ -287,22 +302,6 @@ def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
         "mask_size_bytes": data.size,
         "mask_header": file.record(),
     }
-
-
-def _check_single(tiff: tifffile.TiffFile, pages: Pages, name: str) -> None:
-    if len(pages.images) > 1:
-        listed = [
-            f"{ifd + 1}: {found.imagewidth} x {found.imagelength}"
-            for ifd, found in ((ifd, page(tiff, ifd)) for ifd in pages.images[:_LISTED])
-        ]
-        more = ["..."] * (len(pages.images) > _LISTED)
-        raise Refused(
-            f"{name} holds {len(pages.images)} images ({', '.join(listed + more)}), and one must "
-            "be chosen",
-            f"take one out first: gdal_translate GTIFF_DIR:{pages.images[0] + 1}:INPUT OUTPUT.tif",
-        )
-    if not pages.images:
-        raise Refused(f"{name} holds no image of full size", "name a GeoTIFF")
 
 
 def _check_mask(mask: ImageLayout, image: ImageLayout, name: str) -> None:

@@ -1,0 +1,114 @@
+"""Which directories of a TIFF are images, masks and overviews, and which image is read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import tifffile
+from pydantic import BaseModel, ConfigDict
+
+from cogmill.errors import Refused
+from cogmill.raster.layout import MASK, REDUCED, page
+
+__all__ = ["Pages", "chosen_pages"]
+
+#: More images of a file than these are not listed one by one.
+_LISTED: Final = 8
+
+
+class Pages(BaseModel):
+    """One image of a file and what belongs to it: indices into its chain of directories.
+
+    Attributes
+    ----------
+    image : int
+        The image.
+    number : int or None
+        What GDAL and ``--page`` call it, where the file holds several images.
+    first : bool
+        Whether it is the file's first image.
+    masks, small_images, small_masks : tuple of int
+        Its masks, its overviews, and their masks.
+    overviews : tuple of (int, int)
+        Width and height of each overview.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    image: int
+    number: int | None
+    first: bool
+    masks: tuple[int, ...]
+    small_images: tuple[int, ...]
+    small_masks: tuple[int, ...]
+    overviews: tuple[tuple[int, int], ...]
+
+
+def chosen_pages(tiff: tifffile.TiffFile, number: int | None, name: str) -> Pages:
+    """Return the image that is read, with its masks and overviews.
+
+    Of a file with several images, those of one are the directories behind it, up to the next
+    image; of a file with one image, all directories are its own.
+
+    Parameters
+    ----------
+    tiff : TiffFile
+        The file.
+    number : int or None
+        Which image, as GDAL counts: the number of its directory, from 1. None: the only one.
+    name : str
+        What messages call the file.
+
+    Raises
+    ------
+    Refused
+        There is no image, none of that number, or none was chosen of several.
+    """
+    kinds = [int(page(tiff, index).subfiletype) for index in range(len(tiff.pages))]
+    images = [index for index, kind in enumerate(kinds) if not kind & (REDUCED | MASK)]
+    if not images:
+        raise Refused(f"{name} holds no image of full size", "name a GeoTIFF")
+    _check_choice(tiff, images, number, name)
+    several = len(images) > 1
+    image = images[0] if number is None else number - 1
+    own = range(len(kinds))
+    if several:
+        own = range(image, next((other for other in images if other > image), len(kinds)))
+
+    def of_kind(reduced: int, mask: int) -> tuple[int, ...]:
+        return tuple(index for index in own if kinds[index] & (REDUCED | MASK) == reduced | mask)
+
+    small = of_kind(REDUCED, 0)
+    return Pages(
+        image=image,
+        number=image + 1 if several else None,
+        first=image == images[0],
+        masks=of_kind(0, MASK),
+        small_images=small,
+        small_masks=of_kind(REDUCED, MASK),
+        overviews=tuple((page(tiff, i).imagewidth, page(tiff, i).imagelength) for i in small),
+    )
+
+
+def _check_choice(
+    tiff: tifffile.TiffFile, images: list[int], number: int | None, name: str
+) -> None:
+    if number is None and len(images) == 1:
+        return
+    if number is not None and number - 1 in images:
+        return
+    listed = [
+        f"{ifd + 1}: {found.imagewidth} x {found.imagelength}"
+        for ifd, found in ((ifd, page(tiff, ifd)) for ifd in images[:_LISTED])
+    ]
+    listed += ["..."] * (len(images) > _LISTED)
+    if number is not None:
+        held = "one image" if len(images) == 1 else f"{len(images)} images"
+        raise Refused(
+            f"{name} holds {held} ({', '.join(listed)}), and none is page {number}",
+            f"name one of these, such as --page {images[0] + 1}",
+        )
+    raise Refused(
+        f"{name} holds {len(images)} images ({', '.join(listed)}), and one must be chosen",
+        f"name it, such as --page {images[0] + 1}",
+    )
