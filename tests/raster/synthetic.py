@@ -8,6 +8,7 @@ import numpy as np
 from rasterio.crs import CRS
 
 from cogmill.raster.layout import BlockTable, ImageLayout
+from cogmill.raster.stored import TiffFile
 from cogmill.raster.structure import Structure
 
 #: GDAL's six, 10 m pixels in a UTM zone, about 4.5 degrees west of its central meridian.
@@ -51,8 +52,7 @@ def structure(image: ImageLayout, crs: str | None = "EPSG:32633", **changes: Any
     values: dict[str, Any] = {
         "name": "synthetic.tif",
         "size_bytes": 1000 + int(image.blocks.byte_counts.sum()),
-        "byte_order": "little",
-        "bigtiff": True,
+        "file": TiffFile(byte_order="little", bigtiff=True, header=""),
         "image": image,
         "dtype": image.dtype,
         "bands": bands,
@@ -73,6 +73,5 @@ def structure(image: ImageLayout, crs: str | None = "EPSG:32633", **changes: Any
         "overviews": (),
         "sparse_blocks": 0,
         "contributing_files": ("synthetic.tif",),
-        "header": "",
     }
     return Structure(**(values | changes))

@@ -342,14 +342,14 @@ ALPHA = {
     [
         ({"nodata": (7.0,) * 3}, None, "nodata", ()),
         (
-            {"nodata": (7.0,) * 3, "mask": MASK, "mask_source": "internal"},
+            {"nodata": (7.0,) * 3, "mask": MASK},
             None,
             "mask",
             ("nodata",),
         ),
         ({"nodata": (7.0,) * 3, **ALPHA}, None, "alpha", ("nodata",)),
-        ({"mask": MASK, "mask_source": "internal", **ALPHA}, None, "alpha", ("mask",)),
-        ({"mask": MASK, "mask_source": "internal", **ALPHA}, 9.0, "nodata", ("alpha", "mask")),
+        ({"mask": MASK, **ALPHA}, None, "alpha", ("mask",)),
+        ({"mask": MASK, **ALPHA}, 9.0, "nodata", ("alpha", "mask")),
         ({"nodata": (-9999.0,) * 3}, None, "none", ("-9999",)),
         ({}, None, "none", ()),
     ],

@@ -49,7 +49,7 @@ def test_layout_byte_order_and_codec_are_those_of_the_file(
     case: Callable[[str], Structure],
 ) -> None:
     found = case("striped uint16 x4, big-endian")
-    assert (found.byte_order, found.bigtiff, found.dtype, found.bands) == (
+    assert (found.tiff.byte_order, found.tiff.bigtiff, found.dtype, found.bands) == (
         "big",
         False,
         "uint16",
@@ -61,7 +61,7 @@ def test_layout_byte_order_and_codec_are_those_of_the_file(
     assert image.block_bytes == WIDTH * 9 * 4 * 2
     by_band = case("int16 by band").image
     assert (by_band.planar, by_band.planes, by_band.blocks.length) == ("band", 3, 3 * 16)
-    assert case("bigtiff").bigtiff
+    assert case("bigtiff").tiff.bigtiff
 
 
 def test_a_plan_carries_it_as_json_without_loss(case: Callable[[str], Structure]) -> None:

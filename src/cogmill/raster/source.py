@@ -78,7 +78,7 @@ class SourceReader:
         self.counts = ReadCounts(np.zeros(structure.image.blocks.length, np.uint32))
         _check_size(data, structure.size_bytes)
         self._data = data
-        self._decode = decoder(structure.image, structure.header, structure.size_bytes)
+        self._decode = decoder(structure.image, structure.tiff.header, structure.size_bytes)
         self._fill = [fill_value(value, structure.dtype) for value in structure.nodata]
         self._mask = self._open_mask(mask_data)
 
@@ -87,9 +87,10 @@ class SourceReader:
         if found.mask is None:
             return None
         data = mask_file(found, self._data, mask_data)
-        if found.mask_source == "internal":
-            return data, decoder(found.mask, found.header, found.size_bytes)
-        return data, decoder(found.mask, found.mask_header, found.mask_size_bytes)
+        file = found.tiff
+        if file.mask_source == "internal":
+            return data, decoder(found.mask, file.header, found.size_bytes)
+        return data, decoder(found.mask, file.mask_header, file.mask_size_bytes)
 
     def read(self, window: Window, bands: Sequence[int] | None = None) -> Held:
         """Return the pixels of a window.
@@ -166,7 +167,7 @@ def mask_file(structure: Structure, data: ByteSource, mask_data: ByteSource | No
         return data
     if mask_data is None:
         raise ValueError(f"{structure.name} has a mask of its own file, which is not given")
-    _check_size(mask_data, structure.mask_size_bytes)
+    _check_size(mask_data, structure.tiff.mask_size_bytes)
     return mask_data
 
 

@@ -130,7 +130,7 @@ class _Strips:
         self._samples = 1 if layout.planar == "band" else layout.samples
         self._plane = plane
         self._stored = np.dtype(layout.dtype).newbyteorder(
-            "<" if structure.byte_order == "little" else ">"
+            "<" if structure.tiff.byte_order == "little" else ">"
         )
         self._row = window.row_off
         self._strip = -1

@@ -6,7 +6,7 @@ tifffile reads the tags, since they alone say where strips and blocks lie (GDAL 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import tifffile
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +31,7 @@ from cogmill.raster.meaning import meaning as gdal_meaning
 from cogmill.raster.pages import chosen_pages
 from cogmill.raster.reduced import ReducedImage, reduced_images
 from cogmill.raster.source_nodata import source_nodata
+from cogmill.raster.stored import SourceFile, TiffFile
 
 __all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect", "page_address"]
 
@@ -45,17 +46,12 @@ class Structure(BaseModel):
     name : str
         What messages call the source.
     size_bytes : int
-        Of the raster's file.
-    byte_order : str
-        ``little`` or ``big``.
-    bigtiff : bool
-        True for 64-bit offsets.
-    page : int or None
-        Which of several images of the file this is, as GDAL counts its directories, from 1.
+        Of the raster's file; of a VRT, and of all that it is made of.
+    file : TiffFile or VirtualFile
+        Where the pixels come from.
     image, mask : ImageLayout, ImageLayout or None
-        The pixels; the mask that all bands share.
-    mask_source : str or None
-        ``internal`` (a directory of the same file) or ``sidecar`` (a ``.msk`` file of its own).
+        The pixels; the mask that all bands share. Those of a VRT have no blocks in a file: theirs
+        are those of its members where these agree, and their byte counts are an estimate.
     dtype : str
         NumPy name of one sample.
     bands : int
@@ -104,22 +100,15 @@ class Structure(BaseModel):
         Blocks of the image that were never written: they read as nodata, or 0.
     contributing_files : tuple of str
         As GDAL names them, the raster first.
-    header, mask_header : str
-        The recorded header of the raster and of a sidecar mask (else empty): with it a task
-        decodes blocks without reading any of it again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     name: str
     size_bytes: int
-    byte_order: Literal["little", "big"]
-    bigtiff: bool
-    page: int | None = None
+    file: SourceFile
     image: ImageLayout
     mask: ImageLayout | None = None
-    mask_source: Literal["internal", "sidecar"] | None = None
-    mask_size_bytes: int = 0
     dtype: str
     bands: int
     crs: str | None
@@ -147,8 +136,6 @@ class Structure(BaseModel):
     rpcs: Rational | None = None
     sparse_blocks: int
     contributing_files: tuple[str, ...]
-    header: str
-    mask_header: str = ""
 
     @property
     def width(self) -> int:
@@ -159,6 +146,31 @@ class Structure(BaseModel):
     def height(self) -> int:
         """Return the height of the raster in pixels."""
         return self.image.height
+
+    @property
+    def tiff(self) -> TiffFile:
+        """Return the one TIFF that this is.
+
+        Raises
+        ------
+        ValueError
+            It is a VRT.
+        """
+        if not isinstance(self.file, TiffFile):
+            raise ValueError(f"{self.name} is a VRT, of which GDAL reads the pixels")
+        return self.file
+
+    @property
+    def mask_source(self) -> str | None:
+        """Return where the mask is: ``internal``, ``sidecar`` or ``vrt``; None where is none."""
+        if self.mask is None:
+            return None
+        return self.file.mask_source if isinstance(self.file, TiffFile) else self.file.kind
+
+    @property
+    def page(self) -> int | None:
+        """Return which of several images of a file this is, as GDAL counts its directories."""
+        return self.file.page if isinstance(self.file, TiffFile) else None
 
 
 def inspect(
@@ -195,7 +207,7 @@ def inspect(
     """
     check_magic(data)
     stored = _stored(data, number)
-    meaning = gdal_meaning(data.name, page_address(gdal_path, stored["page"]))
+    meaning = gdal_meaning(data.name, page_address(gdal_path, stored["file"].page))
     stored["image"] = _agreed(stored["image"], meaning, data.name)
     stored["reduced"] = tuple(_typed(found, stored["image"]) for found in stored["reduced"])
     meaning["nodata"] = source_nodata(
@@ -209,7 +221,8 @@ def inspect(
             raise Refused(
                 f"{data.name} has a mask that is not in the file", f"hand over {data.name}.msk too"
             )
-        stored |= _sidecar(mask_data, stored["image"])
+        stored["mask"], beside_it = _sidecar(mask_data, stored["image"])
+        stored["file"] = stored["file"].model_copy(update=beside_it)
         stored["reduced"] = ()  # their masks would be in the sidecar, if anywhere
     overviews = stored.pop("overviews") or meaning.pop("overviews")
     return Structure.model_validate(
@@ -265,10 +278,13 @@ def _stored(data: ByteSource, number: int | None) -> dict[str, Any]:
     return {
         "image": image,
         "mask": mask,
-        "mask_source": "internal" if mask else None,
-        "byte_order": "little" if little else "big",
-        "bigtiff": big,
-        "page": pages.number,
+        "file": TiffFile(
+            byte_order="little" if little else "big",
+            bigtiff=big,
+            page=pages.number,
+            mask_source="internal" if mask else None,
+            header=file.record(),
+        ),
         "first_of_several": pages.first and pages.number is not None,
         "overviews": pages.overviews,
         "reduced": reduced,
@@ -276,12 +292,11 @@ def _stored(data: ByteSource, number: int | None) -> dict[str, Any]:
         "premultiplied": associated,
         "white_is_zero": inverted,
         "nodata_text": str(nodata).strip(),
-        "header": file.record(),
     }
 
 
-def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
-    """Return what the tags of a ``.msk`` file say."""
+def _sidecar(data: ByteSource, image: ImageLayout) -> tuple[ImageLayout, dict[str, Any]]:
+    """Return what the tags of a ``.msk`` file say, and what `TiffFile` says of it."""
     check_magic(data)
     file = RecordingFile(data)
     try:
@@ -296,8 +311,7 @@ def _sidecar(data: ByteSource, image: ImageLayout) -> dict[str, Any]:
             f"{data.name} masks each band on its own", "give the raster one mask for all bands"
         )
     _check_mask(mask, image, data.name.removesuffix(".msk"))
-    return {
-        "mask": mask,
+    return mask, {
         "mask_source": "sidecar",
         "mask_size_bytes": data.size,
         "mask_header": file.record(),
