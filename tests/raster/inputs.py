@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from tests.raster import input_makers as make
+from tests.raster import virtual_makers as virtual
 from tests.raster.input_makers import Maker, by_tifffile, placed, tiff, tiled
 
 PAGE = Path(__file__).parents[2] / "docs" / "inputs.md"
@@ -46,7 +47,9 @@ NO_CODEC = (
 NO_TIFF = "INPUT is not a TIFF; convert it first: gdal_translate INPUT OUTPUT.tif"
 CHOOSE = "gdalinfo lists what it holds; take one out first: gdal_translate SUBDATASET OUTPUT.tif"
 CONVERT = "convert it first: gdal_translate INPUT OUTPUT.tif"
-VRT = "INPUT is not a TIFF but a VRT; make one raster of it first: gdal_translate INPUT OUTPUT.tif"
+TRANSLATE = "make one raster of it first: gdal_translate INPUT OUTPUT.tif"
+REMADE = "fetch it, or make the VRT again without it: gdalbuildvrt"
+OUT_OF_REACH = "copy it beside the VRT and name it there, or make one raster first: gdal_translate"
 
 
 @dataclass(frozen=True)
@@ -739,11 +742,140 @@ FILES = (
         make.gzipped,
         refused="INPUT is not a TIFF but packed by gzip; unpack it first: gunzip INPUT",
     ),
-    Row("a VRT", make.vrt, refused=VRT),
     Row(
         "a pointer of Git LFS",
         make.content_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
         refused="INPUT is not a TIFF but a pointer of Git LFS; fetch the raster itself: git lfs pull",
+    ),
+)
+A, B = virtual.source("a.tif"), virtual.source("b.tif")
+VIRTUAL = (
+    Row("a VRT of one GeoTIFF", make.vrt),
+    Row("a mosaic of tiles, with a gap", virtual.mosaic(bands=3)),
+    Row(
+        "a mosaic of strips, with nodata",
+        virtual.mosaic(dtype="int16", nodata="-7", options=virtual.STRIPS),
+        invalid="nodata",
+    ),
+    Row("a mosaic in a VRT in a VRT", virtual.nested(bands=2)),
+    Row("a VRT with a mask of its members'", virtual.masked, invalid="mask"),
+    Row(
+        "each band from another file",
+        virtual.of(virtual.band(A), virtual.band(B), options=virtual.STRIPS),
+    ),
+    Row(
+        "members whose own nodata lets others through (ComplexSource)",
+        virtual.of(
+            virtual.band(
+                A + virtual.source("b.tif", kind="ComplexSource", inner="<NODATA>7</NODATA>")
+            )
+        ),
+    ),
+    Row(
+        "members that are scaled (ComplexSource)",
+        virtual.of(
+            virtual.band(
+                "<NoDataValue>0</NoDataValue>"
+                + virtual.source(
+                    "a.tif",
+                    kind="ComplexSource",
+                    inner="<ScaleOffset>3</ScaleOffset><ScaleRatio>0.25</ScaleRatio>",
+                ),
+                "Float32",
+            )
+        ),
+        invalid="nodata",
+    ),
+    Row(
+        "a band that GDAL computes of others (pixel function)",
+        virtual.of(
+            virtual.band(
+                "<PixelFunctionType>diff</PixelFunctionType>" + A + B,
+                "Int16",
+                "VRTDerivedRasterBand",
+            )
+        ),
+    ),
+    Row(
+        "offsets with noise in their last digits",
+        virtual.of(virtual.band(virtual.source("a.tif", at=("0.0000000012", "-0.0000000003")))),
+    ),
+    Row(
+        "a member that is missing",
+        virtual.of(virtual.band(A + virtual.source("c.tif"))),
+        refused=f"INPUT names ...c.tif, which does not exist; {REMADE}",
+    ),
+    Row(
+        "a member in a bucket",
+        virtual.of(virtual.band(virtual.source("/vsis3/bucket/a.tif", relative=0))),
+        refused=f"INPUT names /vsis3/bucket/a.tif, which is out of reach; {OUT_OF_REACH}",
+    ),
+    Row(
+        "a member named from the folder that GDAL is started in",
+        virtual.of(virtual.band(virtual.source("a.tif", relative=0))),
+        refused='INPUT names a.tif from whatever folder GDAL is started in; write relativeToVRT="1" there, or an absolute name',
+    ),
+    Row(
+        "a member that is no GeoTIFF",
+        make.beside(virtual.of(virtual.band(virtual.source("input.vrt.txt"))), ".txt", "any"),
+        refused=f"INPUT.txt is not a TIFF; {CONVERT}",
+    ),
+    Row(
+        "a function in Python",
+        virtual.of(
+            virtual.band(
+                "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>"
+                "Python</PixelFunctionLanguage>" + A,
+                subclass="VRTDerivedRasterBand",
+            )
+        ),
+        refused=f"INPUT computes its pixels by a function in Python, which is not run; {TRANSLATE}",
+    ),
+    Row(
+        "members of another resolution",
+        virtual.of(virtual.band(virtual.source("a.tif", size=(2 * 211, 2 * 173)))),
+        refused=f"INPUT resamples ...a.tif, and its pixels may depend on how it is read; {TRANSLATE}",
+    ),
+    Row(
+        "members between the pixels",
+        virtual.of(virtual.band(virtual.source("a.tif", at=(0.5, 0)))),
+        refused=f"INPUT resamples ...a.tif, and its pixels may depend on how it is read; {TRANSLATE}",
+    ),
+    Row(
+        "a VRT that warps",
+        virtual.warped,
+        refused=f"INPUT is a VRT with a VRTWarpedDataset, whose pixels may depend on how it is read; {TRANSLATE}",
+    ),
+    Row(
+        "a VRT that filters",
+        virtual.of(virtual.band(virtual.source("a.tif", kind="KernelFilteredSource"))),
+        refused=f"INPUT is a VRT with KernelFilteredSource, whose pixels may depend on how it is read; {TRANSLATE}",
+    ),
+    Row(
+        "bands of unlike types",
+        virtual.of(virtual.band(A), virtual.band(B, "Int16")),
+        refused="the bands of INPUT are of several types (Byte, Int16); make one raster of one type first: gdal_translate -ot TYPE INPUT OUTPUT.tif",
+    ),
+    Row(
+        "a mask beside a VRT (.msk)",
+        make.beside(virtual.of(virtual.band(A)), ".msk", "any"),
+        refused="INPUT.msk masks a VRT from outside; make one raster first: gdal_translate",
+    ),
+    Row(
+        "a VRT of itself",
+        virtual.of(virtual.band(virtual.source("input.vrt"))),
+        refused=f"INPUT is a VRT 3 VRTs deep in another; {TRANSLATE}",
+    ),
+    Row(
+        "a VRT that is cut off",
+        make.edited(virtual.of(virtual.band(A)), lambda data: data[:-20]),
+        refused="the VRT INPUT is no XML (unclosed token: ...); write it again: gdalbuildvrt or gdal_translate -of VRT",
+    ),
+    Row(
+        "a VRT, with --page 1",
+        virtual.of(virtual.band(A)),
+        options={"page": 1},
+        refused="--page 1 chooses an image of a TIFF, and INPUT is a VRT; leave it out",
     ),
 )
 CORPUS = (
@@ -845,8 +977,16 @@ CORPUS = (
     ),
     Row("a system as ESRI writes it", "test_esri_wkt.tif", warped=(LESS_EXACT,)),
     Row("the whole world", "world.byte.tif"),
-    Row("a VRT with control points", "RGB.byte.gcp.vrt", refused=VRT),
-    Row("a VRT with rational polynomials", "RGB.byte.rpc.vrt", refused=VRT),
+    Row(
+        "a VRT with control points",
+        "RGB.byte.gcp.vrt",
+        refused="INPUT is placed by ... ground control points alone, ...",
+    ),
+    Row(
+        "a VRT with rational polynomials",
+        "RGB.byte.rpc.vrt",
+        refused="INPUT is placed by rational polynomials alone, ...",
+    ),
 )
 SECTIONS = {
     "Structure": STRUCTURE,
@@ -855,6 +995,7 @@ SECTIONS = {
     "Nodata, masks and alpha": VALIDITY,
     "Colours and meaning": COLOURS,
     "Place": PLACES,
+    "VRTs": VIRTUAL,
     "Files that are something else, or damaged": FILES,
 }
 

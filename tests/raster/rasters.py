@@ -51,6 +51,7 @@ class Case:
     nodata: float | None = None
     sparse: bool = False
     smooth: bool = False
+    seed: int = 11
 
 
 def _tiled(**options: Any) -> dict[str, Any]:
@@ -139,7 +140,7 @@ CASES: dict[str, Case] = {
 
 def content(case: Case, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray[Any, Any]:
     """Return pixels for a case, shape (band, row, col): noise, or waves where a codec is lossy."""
-    random = np.random.default_rng(11)
+    random = np.random.default_rng(case.seed)
     shape = (case.bands, height, width)
     bits = case.options.get("nbits")
     if case.smooth:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -76,9 +76,20 @@ def read_record(area: Location, tools: Tools) -> list[StagedObject]:
 
 
 def check_destination(
-    inputs: Inputs, source: Location, previous: Previous | None, tools: Tools
+    inputs: Inputs, sources: Sequence[Location], previous: Previous | None, tools: Tools
 ) -> dict[str, str]:
     """Refuse a destination that is not ours to write, or that cannot be written.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        For the destination, and whether foreign files in it may be replaced.
+    sources : sequence of Location
+        The source, and every file that its pixels and meaning come from.
+    previous : Previous or None
+        The newest generation of the same lineage.
+    tools : Tools
+        For the stores.
 
     Returns
     -------
@@ -93,16 +104,16 @@ def check_destination(
     """
     storage = tools.storage
     target = storage.resolve_destination(Location.parse(inputs.destination))
-    real_source, real_destination = storage.canonical(source), storage.canonical(target)
-    if real_source == real_destination or real_destination.contains(real_source):
-        raise Refused(
-            f"the source {source} lies in the destination {target}",
-            "write somewhere else",
-        )
+    real_destination = storage.canonical(target)
+    for source in sources:
+        if real_destination.contains(storage.canonical(source)):
+            raise Refused(
+                f"the source {source} lies in the destination {target}", "write somewhere else"
+            )
     storage.check_writable(target)
     if target.is_collection:
         # The name of a tile is longer than the source's, and a disk may have no room for it.
-        storage.check_writable(target.join(f"{source.stem}_r0000_c0000.tif"))
+        storage.check_writable(target.join(f"{sources[0].stem}_r0000_c0000.tif"))
     if tools.staging is not None:
         storage.check_writable(Location.parse(tools.staging).as_collection())
     _refuse_companions(target, tools)

@@ -15,10 +15,12 @@ from cogmill import __version__ as cogmill_version
 from cogmill.core_machine.contracts import JobView, Preflight, Previous
 from cogmill.errors import Refused, SourceChanged
 from cogmill.job_types import raster_places
+from cogmill.job_types.raster_members import MASK_SUFFIX, inspected_virtual
 from cogmill.job_types.tools import Tools
 from cogmill.raster import explain, gdal, planning
 from cogmill.raster.control import Elevation
 from cogmill.raster.elevation import elevation_of
+from cogmill.raster.foreign import is_vrt
 from cogmill.raster.grid import Grid
 from cogmill.raster.likeness import grid_of
 from cogmill.raster.options import PlanOptions
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 PLAN_MEMORY = 384 * 2**20
 """What a plan task needs: the process itself and the indexes of earlier stages."""
-MASK_SUFFIX = ".msk"
 
 
 class Prepared(BaseModel):
@@ -77,19 +78,16 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
             raise Refused(f"{source} is a folder", "name one raster file in it")
         if tools.storage.info(source) is None:
             raise Refused(f"{source} does not exist", "check the name")
-        with opened(source, tools) as (data, mask):
-            path = tools.storage.gdal_address(source).path
-            if path is None:
-                raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
-            structure = inspect(data, path, mask, inputs.page)
+        structure = _inspected(source, inputs.page, tools)
+        ground, heights = _ground(inputs, structure, tools)
+        contributing = _contributing(source, structure, heights, tools)
         older = {}
         if inputs.destination:
-            older = raster_places.check_destination(inputs, source, previous, tools)
+            parts = [source, *map(Location.parse, contributing)]
+            older = raster_places.check_destination(inputs, parts, previous, tools)
         like = _like(inputs, tools)
-        ground, heights = _ground(inputs, structure, tools)
         options, stem = _options(inputs, tools), _stem(inputs, source)
         plan = planning.plan(structure, options, stem, like, ground)
-    contributing = _contributing(source, structure, heights, tools)
     prepared = Prepared(
         plan=plan,
         contributing=contributing,
@@ -108,6 +106,16 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         plan_identity=plan.identity,
         event=explain.event(plan),
     )
+
+
+def _inspected(source: Location, page: int | None, tools: Tools) -> Structure:
+    with opened(source, tools) as (data, mask):
+        if is_vrt(data):
+            return inspected_virtual(source, page, tools)
+        path = tools.storage.gdal_address(source).path
+        if path is None:
+            raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
+        return inspect(data, path, mask, page)
 
 
 def _like(inputs: Inputs, tools: Tools) -> Grid | None:

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
 from cogmill.errors import SourceWindowTooSmall
 from cogmill.job_types import raster_places
+from cogmill.job_types.raster_members import source_pixels
 from cogmill.job_types.raster_preflight import Prepared, opened_as_planned, plan_of, prepared_of
 from cogmill.job_types.raster_results import (
     Counted,
@@ -41,7 +42,7 @@ from cogmill.raster.planning import levels, tile_reads
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.reads import Read, bands
 from cogmill.raster.smaller import smaller_pieces
-from cogmill.raster.source import Held, PixelSource, SourceReader
+from cogmill.raster.source import Held, PixelSource
 from cogmill.raster.streaming import StreamedPiece
 from cogmill.raster.upper_levels import UpperLevels
 from cogmill.raster.verify import verify
@@ -76,8 +77,8 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
             strips = StreamedPiece(plan.structure, window, data, mask)
             made = write_piece(job, stem, PieceWriter(plan.piece_codec, strips), tools)
             return made.model_copy(update={"counted": _counted(strips.counts)})
-        reader = SourceReader(plan.structure, data, mask)
-        held = HeldRows(reader.read(window))
+        with source_pixels(plan, data, mask) as reader:
+            held = HeldRows(reader.read(window))
     made = write_piece(job, stem, PieceWriter(plan.piece_codec, held), tools)
     return made.model_copy(update={"counted": _counted(reader.counts)})
 
@@ -314,10 +315,13 @@ def pixels(
 
 
 @contextmanager
-def _source(job: JobView, prepared: Prepared, tools: Tools) -> Iterator[SourceReader]:
+def _source(job: JobView, prepared: Prepared, tools: Tools) -> Iterator[PixelSource]:
     source = Location.parse(str(job.inputs["source"]))
-    with opened_as_planned(source, prepared, tools) as (data, mask):
-        yield SourceReader(prepared.plan.structure, data, mask)
+    with (
+        opened_as_planned(source, prepared, tools) as (data, mask),
+        source_pixels(prepared.plan, data, mask) as reader,
+    ):
+        yield reader
 
 
 def _piece_index(plan: RasterPlan, shared: JsonValue) -> PieceIndex:

@@ -16,7 +16,6 @@ from cogmill.raster.encode import encode_memory
 from cogmill.raster.fetching import BATCH_BYTES, REQUEST_BYTES
 from cogmill.raster.footprint import warp_buffer_bytes
 from cogmill.raster.grid import Grid, Window, output_tiles
-from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import (
     DEFAULT_CHILD_MEMORY,
     MemoryEstimate,
@@ -35,8 +34,10 @@ from cogmill.raster.reads import (
     source_pixel_bytes,
     window_reads,
 )
+from cogmill.raster.stored import VirtualFile
 from cogmill.raster.streaming import streaming_bytes
 from cogmill.raster.structure import Structure
+from cogmill.raster.virtual import virtual_decoding
 from cogmill.raster.warpspec import WarpSpec
 
 #: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).
@@ -217,7 +218,7 @@ def piece_estimate(job: Job, pieces: Sequence[Window]) -> MemoryEstimate:
 
 def _piece_work(job: Job) -> tuple[int, int]:
     """Return what decoding a piece needs, and encoding its intermediate."""
-    return source_decoding(job.structure.image), writing_bytes(piece_codec_of(job.structure))
+    return source_decoding(job.structure), writing_bytes(piece_codec_of(job.structure))
 
 
 def _packs_to(structure: Structure, compression: str, kernel: str | None) -> float:
@@ -242,8 +243,11 @@ def intermediate_decoding(structure: Structure) -> int:
     return batch + 2 * block * block * pixel
 
 
-def source_decoding(layout: ImageLayout) -> int:
+def source_decoding(structure: Structure) -> int:
     """Return what reading the source needs beside the pixels that it fills."""
+    layout = structure.image
+    if isinstance(structure.file, VirtualFile):
+        return virtual_decoding(layout, structure.file)
     counts = layout.blocks.byte_counts
     longest = int(counts.max())
     # A batch ends with the request that fills it; a block as long as a batch is one by itself.

@@ -11,6 +11,7 @@ from cogmill.raster.control import Rational, residuals
 from cogmill.raster.costs import Cost
 from cogmill.raster.options import json_number
 from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.stored import TiffFile, VirtualFile
 from cogmill.raster.structure import Structure
 
 _WAYS = ("direct", "two-stage", "naive")
@@ -33,6 +34,7 @@ def explain(plan: RasterPlan) -> list[str]:
         *_work_lines(plan),
         *_memory_lines(plan),
         *cost_table(plan),
+        *_estimate_lines(plan),
         # Their coordinate systems are pages long: they are for programs, and for pasting.
         *(
             ["Equals: the gdalwarp commands that --json prints (plan.gdalwarp)"]
@@ -50,11 +52,13 @@ def structure_text(structure: Structure) -> str:
         count = image.blocks_down * image.planes
         strips = "one strip" if count == 1 else f"{count} strips"
         blocks = f"{strips} of {min(image.block_height, image.height)} rows"
-    packed = image.compression
+    virtual = structure.file if isinstance(structure.file, VirtualFile) else None
+    packed = "" if virtual else image.compression
     if image.predictor != 1:
         packed += f", predictor {image.predictor}"
     parts = [
         "" if structure.page is None else f"page {structure.page}",
+        f"VRT of {virtual.members} rasters" if virtual else "",
         f"{image.width} x {image.height} pixels",
         f"{structure.bands} x {structure.dtype}",
         blocks,
@@ -139,6 +143,7 @@ def _structure(structure: Structure) -> dict[str, Any]:
     return {
         "text": structure_text(structure),
         "page": structure.page,
+        "members": None if isinstance(structure.file, TiffFile) else structure.file.members,
         "width": image.width,
         "height": image.height,
         "bands": structure.bands,
@@ -277,6 +282,15 @@ def _memory_lines(plan: RasterPlan) -> list[str]:
         + " + ".join(f"{size_text(size)} {part}" for part, size in estimate.parts.items())
         for name, estimate in found
         if estimate is not None
+    ]
+
+
+def _estimate_lines(plan: RasterPlan) -> list[str]:
+    if isinstance(plan.structure.file, TiffFile):
+        return []
+    return [
+        "Estimates: requests, fetched and decoded are shares of the members' stored bytes, for "
+        "GDAL reads them"
     ]
 
 

@@ -7,10 +7,11 @@ from typing import Final
 from cogmill.errors import Refused
 from cogmill.raster.header import ByteSource
 
-__all__ = ["MAGIC", "check_magic"]
+__all__ = ["MAGIC", "check_magic", "is_vrt"]
 
 MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LOOKED_AT: Final = 512
+_VRT: Final = b"<vrtdataset"
 _CONVERT: Final = "convert it first: gdal_translate INPUT OUTPUT.tif"
 _CHOOSE: Final = (
     "gdalinfo lists what it holds; take one out first: gdal_translate SUBDATASET OUTPUT.tif"
@@ -34,12 +35,25 @@ _BEGINNINGS: Final = (
 )
 #: The same for text, in lower case and without the blanks before it.
 _TEXTS: Final = (
-    (b"<vrtdataset", "a VRT", "make one raster of it first: gdal_translate INPUT OUTPUT.tif"),
     (b"<!doctype html", "a web page", _FETCH),
     (b"<html", "a web page", _FETCH),
     (b"<?xml", "XML, such as a store's error", _FETCH),
     (b"{", "JSON, such as a store's error", _FETCH),
 )
+
+
+def is_vrt(data: ByteSource) -> bool:
+    """Return whether a file begins as a VRT does."""
+    if not data.size:
+        return False
+    (start,) = data.read_ranges([(0, min(_LOOKED_AT, data.size))])
+    text = _text(start).removeprefix(b"<?xml")
+    return text.startswith(_VRT) or (text != _text(start) and _VRT in text)
+
+
+def _text(start: bytes) -> bytes:
+    """Return the beginning of a file as text is compared: in lower case, no blanks before it."""
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
 
 
 def check_magic(data: ByteSource) -> None:
@@ -60,8 +74,7 @@ def check_magic(data: ByteSource) -> None:
     (start,) = data.read_ranges([(0, min(_LOOKED_AT, data.size))])
     if start.startswith(MAGIC):
         return
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for begun, table in ((start, _BEGINNINGS), (text, _TEXTS)):
+    for begun, table in ((start, _BEGINNINGS), (_text(start), _TEXTS)):
         for beginning, what, remedy in table:
             if begun.startswith(beginning):
                 raise Refused(f"{data.name} is not a TIFF but {what}", remedy)

@@ -16,6 +16,9 @@ import rasterio
 import tifffile
 from pyproj.network import set_network_enabled  # type: ignore[attr-defined]  # it is public
 
+#: Files of a VRT that GDAL keeps open, each perhaps with a decoded block or strip: one for each VRT
+#: within a VRT, and one.
+OPEN_MEMBERS = 4
 _CODEC_LIBRARIES = ("libdeflate", "zstd", "libjpeg_turbo", "libwebp")
 
 
@@ -42,6 +45,7 @@ def environment(cache_bytes: int) -> Iterator[None]:
         GDAL_NUM_THREADS="1",
         GDAL_PAM_ENABLED="YES",
         GDAL_MEM_ENABLE_OPEN="YES",
+        GDAL_MAX_DATASET_POOL_SIZE=OPEN_MEMBERS,
         GDAL_DISABLE_READDIR_ON_OPEN="TRUE",
         PROJ_NETWORK="OFF",
     ):

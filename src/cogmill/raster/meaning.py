@@ -16,10 +16,12 @@ from cogmill.raster.control import Rational
 
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _NAMED_VALUES: Final = (b"<CategoryNames>", b"<GDALRasterAttributeTable")
-_NOT_KEPT: Final = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC")
+_NOT_KEPT: Final = (
+    "IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "LocationInfo", "xml:VRT"
+)  # fmt: skip
 
 
-def meaning(name: str, gdal_path: str) -> dict[str, Any]:
+def meaning(name: str, gdal_path: str, driver: str = "GTiff") -> dict[str, Any]:
     """Return what GDAL says of a file, by the names of `Structure`'s fields.
 
     Parameters
@@ -28,6 +30,8 @@ def meaning(name: str, gdal_path: str) -> dict[str, Any]:
         What messages call the file.
     gdal_path : str
         The same for GDAL.
+    driver : str
+        GDAL's name of the format.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def meaning(name: str, gdal_path: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(gdal_path, driver="GTiff") as dataset:
+            with rasterio.open(gdal_path, driver=driver) as dataset:
                 return _georeference(dataset) | _bands(dataset, name)
     except (RasterioError, UnicodeDecodeError) as error:
         raise damaged(name, error) from error

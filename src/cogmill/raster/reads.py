@@ -14,6 +14,7 @@ from cogmill.raster.footprint import source_window
 from cogmill.raster.grid import Window, work_tiles
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.pieces import piece_codec
+from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
 from cogmill.raster.warpspec import WarpSpec
 
@@ -179,7 +180,12 @@ def source_pixel_bytes(structure: Structure) -> int:
 
 
 def packing_ratio(structure: Structure) -> float | None:
-    """Return encoded over decoded bytes of the source, None where it is stored raw or sparse."""
+    """Return encoded over decoded bytes of the source, None where it is stored raw or sparse.
+
+    None for a VRT too: how much of it its members cover is not known.
+    """
+    if isinstance(structure.file, VirtualFile):
+        return None
     encoded = int(structure.image.blocks.byte_counts.sum())
     decoded = int(decoded_sizes(structure.image)[~structure.image.blocks.sparse].sum())
     if structure.image.compression == "none" or not decoded:

@@ -34,7 +34,7 @@ def smaller_tiles(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, li
         As few as fit the budget; 0 and none where not even single blocks do.
     """
     job, block = _job(plan), plan.options.block
-    decoding = source_decoding(plan.structure.image)
+    decoding = source_decoding(plan.structure)
     if plan.strategy == "two-stage":
         decoding = intermediate_decoding(plan.structure)
     for rows, cols in fragment_sizes(plan.tile_size, block, None):

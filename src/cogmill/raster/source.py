@@ -117,7 +117,7 @@ class SourceReader:
             When the window is not within the raster.
         """
         layout = self.structure.image
-        _check_window(window, layout)
+        check_window(window, layout)
         wanted = list(bands) if bands else list(range(1, layout.samples + 1))
         pixels = np.empty((len(wanted), window.height, window.width), layout.dtype)
         target = Target(layout, window, wanted, pixels)
@@ -242,7 +242,8 @@ def _check_size(data: ByteSource, size: int) -> None:
         )
 
 
-def _check_window(window: Window, layout: ImageLayout) -> None:
+def check_window(window: Window, layout: ImageLayout) -> None:
+    """Demand that a window lies within an image."""
     within = Window(col_off=0, row_off=0, width=layout.width, height=layout.height)
     if not within.contains(window):
         raise ValueError(f"{window} is not within {layout.width} x {layout.height} pixels")

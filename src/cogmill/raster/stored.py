@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,6 +63,16 @@ class VirtualFile(BaseModel):
     document: str
     decoding_bytes: int
     pixel_scratch: int
+
+    @classmethod
+    def packed(cls, text: str) -> str:
+        """Return a document as it travels in a plan."""
+        return base64.b64encode(zlib.compress(text.encode())).decode()
+
+    @property
+    def text(self) -> str:
+        """Return the document for GDAL, with the mark of `virtual_document` in it."""
+        return zlib.decompress(base64.b64decode(self.document)).decode()
 
 
 SourceFile = Annotated[TiffFile | VirtualFile, Field(discriminator="kind")]

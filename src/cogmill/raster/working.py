@@ -74,7 +74,7 @@ class Way:
 
 def direct(job: Job) -> Way:
     """Return the direct way: every work tile reads its part of the source."""
-    cut = _fit(job, source_decoding(job.structure.image))
+    cut = _fit(job, source_decoding(job.structure))
     cost = direct_cost(job.structure, _sources(cut.reads), cut.tasks, cut.peak, job.output)
     cost = cost.model_copy(update={"fits": cut.peak <= job.memory})
     return Way(cut.size, cut.fragments, cut.memory, cut.assembling, (), False, None, cost)

@@ -1,0 +1,275 @@
+"""What a VRT is made of: as `structure` for a GeoTIFF, but GDAL will read its members.
+
+Where its blocks lie, what they pack to and what must be fetched for a window is an estimate from
+the members' own blocks. What reading them takes of the memory is counted from those too, as an
+upper bound: each member that GDAL keeps open may hold a whole decoded block or strip.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from cogmill.errors import Refused
+from cogmill.raster.foreign import check_magic
+from cogmill.raster.gdal import OPEN_MEMBERS
+from cogmill.raster.header import ByteSource, RecordingFile
+from cogmill.raster.layout import (
+    DAMAGE,
+    REDUCED,
+    BlockTable,
+    ImageLayout,
+    check_within,
+    image_layout,
+    opened,
+    page,
+)
+from cogmill.raster.meaning import damaged
+from cogmill.raster.meaning import meaning as gdal_meaning
+from cogmill.raster.source_nodata import source_nodata
+from cogmill.raster.stored import VirtualFile
+from cogmill.raster.structure import Structure
+from cogmill.raster.virtual_document import Document, Find, Known, document
+from cogmill.raster.warpspec import GDAL_TYPES
+
+__all__ = ["inspect_virtual"]
+
+#: GDAL's blocks of a VRT that says nothing else.
+_BLOCK: Final = 128
+#: Of a block that is decoded, GDAL holds what the codec makes, the block with all its bands, and
+#: the same band by band in its cache.
+_COPIES: Final = 3
+#: A value that is computed on, and a band that is computed of others, are 64-bit floats, or pairs.
+_COMPUTED: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Raster:
+    """A member that is no VRT.
+
+    Attributes
+    ----------
+    known : Known
+        What GDAL need not ask again.
+    block : tuple of (int, int)
+        Width and height of its blocks; of strips the width is that of the raster.
+    striped, apart : bool
+        Whether it has strips, and whether each band has blocks of its own.
+    encoded : int
+        Bytes of its blocks, overviews left out.
+    largest : int
+        What GDAL holds of it at most, idle.
+    longest : int
+        What decoding takes beside that.
+    size : int
+        Of its file in bytes.
+    files : tuple of str
+        It and what lies beside it, as GDAL names them.
+    """
+
+    known: Known
+    block: tuple[int, int]
+    striped: bool
+    apart: bool
+    encoded: int
+    largest: int
+    longest: int
+    size: int
+    files: tuple[str, ...]
+
+
+def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure:
+    """Return the structure of a VRT, or refuse it.
+
+    Parameters
+    ----------
+    data : ByteSource
+        The VRT.
+    find : callable
+        Looks up what a VRT names, or refuses it: see `virtual_document`.
+    cache_bytes : int
+        GDAL's block cache, as `gdal.environment` bounds it.
+
+    Returns
+    -------
+    Structure
+        As of a GeoTIFF; ``contributing_files`` are the VRT, all that it is made of, and what lies
+        beside these.
+
+    Raises
+    ------
+    Refused
+        It or a member cannot be read, or its pixels would depend on how it is read.
+    StorageUnavailable
+        When the store does not answer.
+    """
+    found = document(data, find)
+    rasters = {path: _raster(member, path) for path, member in found.rasters.items()}
+    text = found.text({path: raster.known for path, raster in rasters.items()})
+    meaning = gdal_meaning(data.name, text, "VRT")
+    types = {band.get("dataType", "Byte") for band in found.root.findall("VRTRasterBand")}
+    if len(types) != 1:
+        raise Refused(
+            f"the bands of {data.name} are of several types ({', '.join(sorted(types))})",
+            "make one raster of one type first: gdal_translate -ot TYPE INPUT OUTPUT.tif",
+        )
+    size = (meaning.pop("width"), meaning.pop("height"))
+    image = _image(found, rasters, size, (meaning["bands"], meaning["dtype"]))
+    said = found.root.findtext("VRTRasterBand/NoDataValue", "")
+    meaning["nodata"] = source_nodata(data.name, meaning["dtype"], meaning["nodata"], said.strip())
+    masked = meaning.pop("masked")
+    return Structure.model_validate(
+        meaning
+        | {
+            "name": data.name,
+            "size_bytes": sum(part.size for part in found.virtual)
+            + sum(raster.size for raster in rasters.values()),
+            "file": _file(found, text, list(rasters.values()), cache_bytes),
+            "image": image,
+            "mask": _mask(image) if masked else None,
+            "sparse_blocks": 0,
+            "contributing_files": _files(found, rasters),
+        }
+    )
+
+
+def _raster(data: ByteSource, path: str) -> _Raster:
+    """Return what reading a member takes, from its tags and from GDAL."""
+    check_magic(data)
+    try:
+        with opened(RecordingFile(data)) as tiff:
+            indices = range(len(tiff.pages))
+            own = [i for i in indices if not int(page(tiff, i).subfiletype) & REDUCED]
+            layouts = [image_layout(page(tiff, i), i, data.name) for i in own]
+    except DAMAGE as error:
+        raise damaged(data.name, error) from error
+    if not layouts:
+        raise Refused(f"{data.name} holds no image of full size", "name a GeoTIFF in the VRT")
+    for layout in layouts:
+        check_within(layout, data.name, data.size)
+    known, files = _known(data.name, path)
+    image = layouts[0]
+    counts = [layout.blocks.byte_counts for layout in layouts]
+    return _Raster(
+        known=known,
+        block=(min(image.block_width, image.width), min(image.block_height, image.height)),
+        striped=image.striped,
+        apart=image.planar == "band",
+        encoded=sum(int(count.sum()) for count in counts),
+        largest=sum(
+            _decoded(layout) + int(count.max())
+            for layout, count in zip(layouts, counts, strict=True)
+        ),
+        longest=max(_decoded(layout) for layout in layouts) * (_COPIES - 1),
+        size=data.size,
+        files=files,
+    )
+
+
+def _decoded(layout: ImageLayout) -> int:
+    """Return the bytes of a decoded block with all of its bands; bits become bytes."""
+    rows = min(layout.block_height, layout.height) if layout.striped else layout.block_height
+    return layout.block_bytes // layout.block_height * rows
+
+
+def _known(name: str, path: str) -> tuple[Known, tuple[str, ...]]:
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+            rasterio.open(path, driver="GTiff") as dataset,
+        ):
+            height, width = dataset.block_shapes[0]
+            types = tuple(GDAL_TYPES.get(dtype, "Byte") for dtype in dataset.dtypes)
+            known = Known(dataset.width, dataset.height, width, height, types)
+            return known, tuple(dataset.files)
+    except (RasterioError, UnicodeDecodeError) as error:
+        raise damaged(name, error) from error
+
+
+def _image(
+    found: Document,
+    rasters: dict[str, _Raster],
+    size: tuple[int, int],
+    pixel: tuple[int, str],
+) -> ImageLayout:
+    """Return how the VRT is best cut: as its members are where they agree, else as it says."""
+    for placed in found.placed:
+        known = rasters[placed.path].known
+        if placed.window.col_stop > known.width or placed.window.row_stop > known.height:
+            name = found.rasters[placed.path].name
+            raise Refused(
+                f"{found.virtual[0].name} reads beyond the pixels of {name}",
+                "make the VRT again from its members: gdalbuildvrt",
+            )
+    (width, height), (bands, dtype) = size, pixel
+    across, down = _block(found, rasters, size)
+    apart = len({*found.bands}) > 1 or any(raster.apart for raster in rasters.values())
+    planes = bands if apart else 1
+    count = -(-width // across) * -(-height // down) * planes
+    # At least one byte each: a block of none would be one that was never written.
+    each = max(sum(raster.encoded for raster in rasters.values()) // count, 1)
+    return ImageLayout(
+        width=width,
+        height=height,
+        block_width=across,
+        block_height=down,
+        striped=across == width and all(raster.striped for raster in rasters.values()),
+        planar="band" if apart and bands > 1 else "pixel",
+        samples=bands,
+        dtype=dtype,
+        bits=8 * np.dtype(dtype).itemsize,
+        compression="vrt",
+        predictor=1,
+        blocks=BlockTable.of(np.arange(count) * each, np.full(count, each)),
+        ifd=0,
+    )
+
+
+def _block(found: Document, rasters: dict[str, _Raster], size: tuple[int, int]) -> tuple[int, int]:
+    """Return width and height of a block of the VRT."""
+    width, height = size
+    blocks = {raster.block for raster in rasters.values()}
+    if {raster.striped for raster in rasters.values()} == {True}:
+        # Strips of members beside each other are as wide as the widest of these.
+        blocks = {(max(w for w, _ in blocks), h) for _, h in blocks}
+    if len(blocks) == 1:
+        ((across, down),) = blocks
+    else:
+        across, down = (
+            int(found.root.findtext(tag, str(_BLOCK))) for tag in ("BlockXSize", "BlockYSize")
+        )
+    return max(min(across, width), 1), max(min(down, height), 1)
+
+
+def _mask(image: ImageLayout) -> ImageLayout:
+    """Return the layout of a VRT's mask, whose bytes are among those of its members."""
+    per_plane = image.blocks_across * image.blocks_down
+    none = np.zeros(per_plane, np.int64)
+    changes = {"samples": 1, "planar": "pixel", "dtype": "bool", "bits": 8}
+    return image.model_copy(update={**changes, "blocks": BlockTable.of(none, none)})
+
+
+def _file(found: Document, text: str, rasters: Sequence[_Raster], cache_bytes: int) -> VirtualFile:
+    idle = sorted((raster.largest for raster in rasters), reverse=True)[:OPEN_MEMBERS]
+    working = max((raster.longest for raster in rasters), default=0)
+    computing = _COMPUTED * (1 + found.sources) if found.computes or found.sources else 0
+    return VirtualFile(
+        members=len(rasters),
+        document=VirtualFile.packed(text),
+        decoding_bytes=cache_bytes + sum(idle) + working,
+        pixel_scratch=computing,
+    )
+
+
+def _files(found: Document, rasters: dict[str, _Raster]) -> tuple[str, ...]:
+    names: dict[str, None] = {data.name: None for data in found.virtual}
+    for path, raster in rasters.items():
+        names[found.rasters[path].name] = None
+        names |= dict.fromkeys(file for file in raster.files if file != path)
+    return tuple(names)
