@@ -15,7 +15,7 @@ from cogmill.raster.source import PixelSource, SourceReader
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
 from cogmill.raster.virtual import opened_virtual
-from cogmill.raster.virtual_document import Found, Reference
+from cogmill.raster.virtual_checking import Found, Reference
 from cogmill.raster.virtual_structure import inspect_virtual
 from cogmill.storage.location import Location
 from cogmill.storage.store import RangeReader, Storage

@@ -71,7 +71,7 @@ class VirtualFile(BaseModel):
 
     @property
     def text(self) -> str:
-        """Return the document for GDAL, with the mark of `virtual_document` in it."""
+        """Return the document, for `virtual_document.renamed`."""
         return zlib.decompress(base64.b64decode(self.document)).decode()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -21,15 +20,13 @@ from cogmill.raster.layout import ImageLayout
 from cogmill.raster.source import Held, check_window
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
-from cogmill.raster.virtual_document import MARK
+from cogmill.raster.virtual_document import renamed
 
 __all__ = ["PORTION_PIXELS", "VirtualReader", "portions", "virtual_decoding"]
 
 #: So many pixels are read at a time, or one block: a member's block is decoded once for them, and
 #: what GDAL computes in is as large.
 PORTION_PIXELS: Final = 1 << 20
-#: No two documents that this process opens have the same text.
-_OPENED: Final = count()
 
 
 class VirtualReader:
@@ -135,9 +132,8 @@ def opened_virtual(structure: Structure, file: VirtualFile) -> Iterator[VirtualR
     file : VirtualFile
         Its ``file``.
     """
-    document = file.text.replace(MARK, f"{MARK} {next(_OPENED)}")
     with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
-        dataset = rasterio.open(document, driver="VRT")
+        dataset = rasterio.open(renamed(file.text), driver="VRT")
     with dataset:
         yield VirtualReader(structure, dataset)
 

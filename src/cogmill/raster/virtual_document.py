@@ -1,99 +1,34 @@
-"""A VRT as a document: what it is made of, and the same with every name absolute and checked.
+"""A VRT as a document for GDAL: every name in it absolute, every VRT in it written out.
 
-GDAL composes the pixels of a VRT (`virtual`), but only of one whose pixels do not depend on how it
-is read: members at their own resolution, on whole pixels, computed on pixel by pixel. All else is
-refused by the element's name. What is unknown is refused too: GDAL would heed it.
-
-The VRTs in a VRT are written into the document, which has another text each time that it is
-opened. GDAL keeps what it opened in a pool, by its name; a VRT of which a member could not be read
-may stay there, and whoever finds it again reads 0 in that member's place and is told nothing.
+Nothing in it has the same name each time that it is opened. GDAL keeps what it opened in a pool, by
+name, options and the address of who asked, which the next VRT may have again. A VRT in a VRT keeps
+that pool alive for ever; who then finds in it a file that was replaced reads the old one, and one
+that could not be opened reads as 0, and nothing is said.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import count
 from typing import Final
 from xml.etree import ElementTree
-from xml.etree.ElementTree import Comment, Element
+from xml.etree.ElementTree import Comment, Element, SubElement
 
-from cogmill.errors import Refused
-from cogmill.raster.foreign import is_vrt
 from cogmill.raster.grid import Window
-from cogmill.raster.header import ByteSource, read_exactly
+from cogmill.raster.header import ByteSource
 
-__all__ = ["MARK", "Document", "Found", "Known", "Reference", "document"]
+__all__ = ["SOURCES", "Document", "Known", "Placed", "renamed"]
 
-#: In the text of every VRT of a document; who opens it writes something else in its place.
-MARK: Final = "cogmill-opens-this-vrt"
-
-#: VRTs in VRTs: GDAL holds one of its few open members for each level (`gdal.OPEN_MEMBERS`).
-_DEEPEST: Final = 3
-#: GDAL's own tools write offsets with noise in their last digits.
-_NOISE: Final = 1e-4
-_TRANSLATE: Final = "make one raster of it first: gdal_translate INPUT OUTPUT.tif"
-_SOURCES: Final = frozenset({"SimpleSource", "ComplexSource"})
-_OF_SOURCES: Final = frozenset(
-    {
-        "SourceFilename", "SourceBand", "SourceProperties", "SrcRect", "DstRect", "NODATA",
-        "UseMaskBand", "ScaleOffset", "ScaleRatio", "LUT", "ColorTableComponent",
-    }
-)  # fmt: skip
-_OF_BANDS: Final = frozenset(
-    {
-        "Description", "UnitType", "Offset", "Scale", "CategoryNames", "ColorTable",
-        "GDALRasterAttributeTable", "NoDataValue", "HideNoDataValue", "ColorInterp", "Metadata",
-        "PixelFunctionType", "PixelFunctionLanguage", "PixelFunctionArguments",
-        "SourceTransferType", "MaskBand",
-    }
-)  # fmt: skip
-_OF_DATASETS: Final = frozenset(
-    {"SRS", "GeoTransform", "GCPList", "Metadata", "MaskBand", "VRTRasterBand",
-     "BlockXSize", "BlockYSize"}
-)  # fmt: skip
-#: Never read: overviews are resampled, statistics are not trusted.
-_DROPPED: Final = frozenset({"OverviewList", "Overview", "Histograms"})
-_BANDS: Final = frozenset({"VRTSourcedRasterBand", "VRTDerivedRasterBand"})
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A file that a VRT names.
-
-    Attributes
-    ----------
-    name : str
-        As it is written there.
-    relative : bool
-        Whether that is from the VRT's folder.
-    holder : str
-        What the VRT is called.
-    """
-
-    name: str
-    relative: bool
-    holder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that was looked up.
-
-    Attributes
-    ----------
-    data : ByteSource
-        Its bytes, under the name that names it for good.
-    gdal_path : str
-        The same for GDAL.
-    """
-
-    data: ByteSource
-    gdal_path: str
-
-
-Find = Callable[[Reference], Found]
+#: The elements that name a member.
+SOURCES: Final = frozenset({"SimpleSource", "ComplexSource"})
+#: In the text of every VRT of a document and in the options of every raster; see `renamed`.
+_MARK: Final = "cogmill-opens-this-vrt"
+#: Values of GTiff's option GEOREF_SOURCES: any list of them opens a file. Members lie where the VRT
+#: says, so the lists are free to count with.
+_DIGITS: Final = ("PAM", "INTERNAL", "TABFILE", "WORLDFILE")
+_OPENINGS: Final = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +86,8 @@ class Document:
         Every name is for GDAL.
     inner : dict of str to Element
         The VRTs in it likewise, by that name.
+    known : dict of str to Known
+        What these say of themselves.
     rasters : dict of str to ByteSource
         Members that are no VRT, by their path for GDAL.
     virtual : list of ByteSource
@@ -167,6 +104,7 @@ class Document:
 
     root: Element
     inner: dict[str, Element] = field(default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
     rasters: dict[str, ByteSource] = field(default_factory=dict)
     virtual: list[ByteSource] = field(default_factory=list)
     placed: list[Placed] = field(default_factory=list)
@@ -175,21 +113,20 @@ class Document:
     computes: bool = False
 
     def text(self, known: Mapping[str, Known]) -> str:
-        """Return it for GDAL, with `MARK` in it.
+        """Return it for GDAL, once `renamed`.
 
         Parameters
         ----------
         known : mapping of str to Known
             What is known of each raster, by its path.
         """
-        whole = {**known, **{name: _known(root) for name, root in self.inner.items()}}
-        return self._text(self.root, whole)
+        return self._text(self.root, {**known, **self.known})
 
     def _text(self, root: Element, known: Mapping[str, Known]) -> str:
         made = copy.deepcopy(root)
-        made.insert(0, Comment(MARK))
+        made.insert(0, Comment(_MARK))
         for source in made.iter():
-            if source.tag not in _SOURCES:
+            if source.tag not in SOURCES:
                 continue
             name = source.find("SourceFilename")
             if name is None or name.text is None:
@@ -197,204 +134,18 @@ class Document:
             source.append(known[name.text].element(source.findtext("SourceBand", "1")))
             if name.text in self.inner:
                 name.text = self._text(self.inner[name.text], known)
+            else:
+                option = SubElement(SubElement(source, "OpenOptions"), "OOI")
+                option.set("key", "GEOREF_SOURCES")
+                option.text = _MARK
         return ElementTree.tostring(made, encoding="unicode")
 
 
-def _known(root: Element) -> Known:
-    """Return what a VRT says of itself."""
-    width, height = (int(_number(root.get(name))) for name in ("rasterXSize", "rasterYSize"))
-    types = tuple(band.get("dataType", "Byte") for band in root.findall("VRTRasterBand"))
-    return Known(width, height, min(width, 128), min(height, 128), types)
-
-
-def document(data: ByteSource, find: Find) -> Document:
-    """Read a VRT and all VRTs in it.
-
-    Parameters
-    ----------
-    data : ByteSource
-        The VRT.
-    find : callable
-        Looks up what a VRT names, or refuses it.
-
-    Raises
-    ------
-    Refused
-        It cannot be understood, its pixels would depend on how it is read, or `find` refuses.
-    """
-    found = Document(root=_parsed(data))
-    found.root = _Checked(found, cache(find)).dataset(data, found.root, depth=1)
-    return found
-
-
-def _parsed(data: ByteSource) -> Element:
-    (text,) = read_exactly(data, [(0, data.size)])
-    damaged = "write it again: gdalbuildvrt or gdal_translate -of VRT"
-    if b"<!" in text.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
-        raise Refused(f"the VRT {data.name} declares a document type or entities", damaged)
-    try:
-        return ElementTree.fromstring(text.lstrip(b"\xef\xbb\xbf \t\r\n"))
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise Refused(f"the VRT {data.name} is no XML ({error})", damaged) from error
-
-
-class _Checked:
-    """Walks through a VRT, and notes in a `Document` what it is made of."""
-
-    def __init__(self, into: Document, find: Find) -> None:
-        self._into = into
-        self._find = find
-        self._seen: dict[str, int] = {}
-
-    def dataset(self, data: ByteSource, root: Element, depth: int) -> Element:
-        """Return a VRT with all names resolved."""
-        if depth > _DEEPEST:
-            raise Refused(f"{data.name} is a VRT {_DEEPEST} VRTs deep in another", _TRANSLATE)
-        self._into.virtual.append(data)
-        kind = root.get("subClass", "VRTDataset")
-        if root.tag != "VRTDataset" or kind != "VRTDataset":
-            raise _depends(data, f"a {kind if root.tag == 'VRTDataset' else root.tag}")
-        made = Element("VRTDataset", {k: v for k, v in root.attrib.items() if k != "subClass"})
-        for part in root:
-            if part.tag in _DROPPED:
-                continue
-            _demand(part, _OF_DATASETS, data)
-            match part.tag:
-                case "VRTRasterBand":
-                    made.append(self._band(part, data, root, depth))
-                case "MaskBand":
-                    made.append(self._mask(part, data, root, depth))
-                case _:
-                    made.append(part)
-        return made
-
-    def _mask(self, part: Element, data: ByteSource, root: Element, depth: int) -> Element:
-        made = Element("MaskBand")
-        for band in part:
-            _demand(band, frozenset({"VRTRasterBand"}), data)
-            made.append(self._band(band, data, root, depth, mask=True))
-        return made
-
-    def _band(
-        self, band: Element, data: ByteSource, root: Element, depth: int, *, mask: bool = False
-    ) -> Element:
-        kind = band.get("subClass", "VRTSourcedRasterBand")
-        if kind not in _BANDS:
-            raise _depends(data, f"a band of {kind}")
-        language = band.findtext("PixelFunctionLanguage", "C").strip()
-        if language.upper() != "C":
-            raise Refused(
-                f"{data.name} computes its pixels by a function in {language}, which is not run",
-                _TRANSLATE,
-            )
-        made = Element("VRTRasterBand", dict(band.attrib))
-        names: set[str] = set()
-        for part in band:
-            if part.tag in _DROPPED:
-                continue
-            _demand(part, _OF_BANDS | _SOURCES, data)
-            if part.tag in _SOURCES:
-                source, name = self._source(part, data, root, depth)
-                made.append(source)
-                names.add(name)
-            elif part.tag == "MaskBand":
-                made.append(self._mask(part, data, root, depth))
-            else:
-                made.append(part)
-        if kind == "VRTDerivedRasterBand":
-            count = sum(part.tag in _SOURCES for part in band)
-            self._into.sources = max(self._into.sources, count)
-        if depth == 1 and not mask:
-            self._into.bands.append(frozenset(names))
-        return made
-
-    def _source(
-        self, source: Element, data: ByteSource, root: Element, depth: int
-    ) -> tuple[Element, str]:
-        """Return a source that names its member for GDAL, and that member's name."""
-        for part in source:
-            _demand(part, _OF_SOURCES, data)
-        named = source.find("SourceFilename")
-        if named is None or not (named.text or "").strip():
-            raise Refused(f"{data.name} has a source without SourceFilename", _TRANSLATE)
-        relative = named.get("relativeToVRT", named.get("relativetoVRT", "0")).strip() == "1"
-        found = self._find(Reference((named.text or "").strip(), relative, data.name))
-        window, at = _rectangles(source, root, data, found.data.name)
-        self._into.computes |= source.tag == "ComplexSource"
-        path = found.gdal_path
-        if self._seen.get(path, 0) <= depth and is_vrt(found.data):
-            # Again where it lies deeper: how deep all of it lies is what is limited.
-            self._into.inner[path] = self.dataset(found.data, _parsed(found.data), depth + 1)
-            self._seen[path] = depth + 1
-        if path not in self._into.inner:
-            self._into.rasters[path] = found.data
-            self._into.placed.append(Placed(path, window))
-        made = Element(source.tag)
-        name = Element("SourceFilename", {"relativeToVRT": "0"})
-        name.text = path
-        made.append(name)
-        replaced = ("SourceFilename", "SourceProperties", "SrcRect", "DstRect")
-        made.extend(part for part in source if part.tag not in replaced)
-        made.extend([_rectangle("SrcRect", window), _rectangle("DstRect", at)])
-        return made, found.data.name
-
-
-def _demand(part: Element, known: frozenset[str], data: ByteSource) -> None:
-    if part.tag not in known:
-        raise _depends(data, f"{part.tag}")
-
-
-def _depends(data: ByteSource, what: str) -> Refused:
-    return Refused(
-        f"{data.name} is a VRT with {what}, whose pixels may depend on how it is read", _TRANSLATE
-    )
-
-
-def _rectangles(
-    source: Element, root: Element, data: ByteSource, member: str
-) -> tuple[Window, Window]:
-    """Return what of a member is read, and where it lies in the VRT, on whole pixels."""
-    sides = [_sides(source.find(tag)) for tag in ("SrcRect", "DstRect")]
-    if sides == [None, None]:
-        size = [_number(root.get(name)) for name in ("rasterXSize", "rasterYSize")]
-        sides = [(0.0, 0.0, *size), (0.0, 0.0, *size)]
-    if None in sides:
-        raise Refused(f"{data.name} does not say where in it {member} lies", _TRANSLATE)
-    found = [[round(value) for value in each or ()] for each in sides]
-    noise = [
-        abs(value - whole)
-        for each, rounded in zip(sides, found, strict=True)
-        for value, whole in zip(each or (), rounded, strict=True)
-    ]
-    # Written so that a NaN is refused.
-    if not max(noise) <= _NOISE or found[0][2:] != found[1][2:]:
-        raise Refused(
-            f"{data.name} resamples {member}, and its pixels may depend on how it is read",
-            _TRANSLATE,
-        )
-    if min(*found[0][:2], *(side - 1 for side in found[0][2:])) < 0:
-        raise Refused(f"{data.name} reads beyond the pixels of {member}", _TRANSLATE)
-    window, at = (dict(zip(_SIDES, each, strict=True)) for each in found)
-    return Window(**window), Window(**at)
-
-
-_SIDES: Final = ("col_off", "row_off", "width", "height")
-
-
-def _sides(rectangle: Element | None) -> tuple[float, ...] | None:
-    if rectangle is None:
-        return None
-    return tuple(_number(rectangle.get(name)) for name in ("xOff", "yOff", "xSize", "ySize"))
-
-
-def _number(text: str | None) -> float:
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return 0.5  # no whole pixel
-    return value if abs(value) < 2**31 else 0.5
-
-
-def _rectangle(tag: str, window: Window) -> Element:
-    names = ("xOff", "yOff", "xSize", "ySize")
-    return Element(tag, dict(zip(names, map(str, window.rectangle), strict=True)))
+def renamed(text: str) -> str:
+    """Return a document in which nothing has a name or options that this process used before."""
+    left = next(_OPENINGS)
+    digits: list[str] = []
+    while left or not digits:
+        left, digit = divmod(left, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return text.replace(_MARK, ",".join(digits))

@@ -35,7 +35,8 @@ from cogmill.raster.meaning import meaning as gdal_meaning
 from cogmill.raster.source_nodata import source_nodata
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
-from cogmill.raster.virtual_document import Document, Find, Known, document
+from cogmill.raster.virtual_checking import Find, checked_document
+from cogmill.raster.virtual_document import Document, Known, renamed
 from cogmill.raster.warpspec import GDAL_TYPES
 
 __all__ = ["inspect_virtual"]
@@ -92,7 +93,7 @@ def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure
     data : ByteSource
         The VRT.
     find : callable
-        Looks up what a VRT names, or refuses it: see `virtual_document`.
+        Looks up what a VRT names, or refuses it: see `virtual_checking`.
     cache_bytes : int
         GDAL's block cache, as `gdal.environment` bounds it.
 
@@ -109,10 +110,10 @@ def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure
     StorageUnavailable
         When the store does not answer.
     """
-    found = document(data, find)
+    found = checked_document(data, find)
     rasters = {path: _raster(member, path) for path, member in found.rasters.items()}
     text = found.text({path: raster.known for path, raster in rasters.items()})
-    meaning = gdal_meaning(data.name, text, "VRT")
+    meaning = gdal_meaning(data.name, renamed(text), "VRT")
     types = {band.get("dataType", "Byte") for band in found.root.findall("VRTRasterBand")}
     if len(types) != 1:
         raise Refused(
