@@ -46,6 +46,9 @@ _BLOCK: Final = 128
 #: Of a block that is decoded, GDAL holds what the codec makes, the block with all its bands, and
 #: the same band by band in its cache.
 _COPIES: Final = 3
+#: What the codec of an open file keeps, in decoded blocks: WebP and LERC the block itself, LERC its
+#: mask and what is unpacked once more, a progressive JPEG its coefficients of 16 bits.
+_KEPT_BY_CODEC: Final = {"webp": 1, "lerc": 2, "jpeg": 2}
 #: A value that is computed on, and a band that is computed of others, are 64-bit floats, or pairs.
 _COMPUTED: Final = 16
 
@@ -164,7 +167,7 @@ def _raster(data: ByteSource, path: str) -> _Raster:
         apart=image.planar == "band",
         encoded=sum(int(count.sum()) for count in counts),
         largest=sum(
-            _decoded(layout) + int(count.max())
+            _decoded(layout) * (1 + _KEPT_BY_CODEC.get(layout.compression, 0)) + int(count.max())
             for layout, count in zip(layouts, counts, strict=True)
         ),
         longest=max(_decoded(layout) for layout in layouts) * (_COPIES - 1),
