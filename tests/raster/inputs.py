@@ -842,6 +842,11 @@ VIRTUAL = (
         refused=f"INPUT resamples ...a.tif, and its pixels may depend on how it is read; {TRANSLATE}",
     ),
     Row(
+        "a band that the member does not have",
+        virtual.of(virtual.band(virtual.source("a.tif", "2"))),
+        refused="INPUT reads band 2 of ...a.tif, which has 1 bands of 211 x 173; make the VRT again from its members: gdalbuildvrt",
+    ),
+    Row(
         "a VRT that warps",
         virtual.warped,
         refused=f"INPUT is a VRT with a VRTWarpedDataset, whose pixels may depend on how it is read; {TRANSLATE}",

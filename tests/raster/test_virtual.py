@@ -255,6 +255,25 @@ def test_blocks_are_those_of_the_members_where_they_agree(tmp_path: Path) -> Non
     assert (image.block_width, image.block_height, image.striped) == (128, 128, False)
 
 
+def test_a_vrt_that_says_it_is_endless_has_no_endless_table(tmp_path: Path) -> None:
+    virtual.members(tmp_path, "a.tif")
+    size = (2**31 - 1, 2**31 - 1)
+    image = seen(virtual.document(tmp_path / "input.vrt", [virtual.band(A)], size)).image
+    assert image.blocks.length <= 1 << 20
+
+
+def test_files_that_are_replaced_are_read_anew_by_the_same_process(tmp_path: Path) -> None:
+    path = virtual.nested()(tmp_path)
+    (member,) = tmp_path.rglob("b.tif")
+    structure = seen(path)
+    for seed in range(6):
+        write(member.with_name("new.tif"), Case(options=virtual.TILES, seed=seed)).replace(member)
+        with rasterio.open(member) as dataset:
+            expected = dataset.read()
+        found = read(structure).pixels[:, :HEIGHT, WIDTH:]
+        np.testing.assert_array_equal(found, expected)
+
+
 def _folder(parent: Path, name: str) -> Path:
     folder = parent / name
     folder.mkdir()

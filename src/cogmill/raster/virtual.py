@@ -105,9 +105,10 @@ class VirtualReader:
                 mask[:] = np.where(valid != 0, np.uint8(255), np.uint8(0))
         except RasterioError as error:
             self._failed = True
-            said = str(error.__cause__ or error).splitlines()[0]
+            # GDAL calls a VRT by all of its text.
+            said = str(error.__cause__ or error).rpartition("</VRTDataset>")[2].lstrip(" ,:'`")
             raise BlockUndecodable(
-                f"{portion} of {self.structure.name} cannot be read: {said}",
+                f"{portion} of {self.structure.name} cannot be read: {said.splitlines()[0]}",
                 "a member is damaged or gone; write it again, or fetch it again",
             ) from error
 

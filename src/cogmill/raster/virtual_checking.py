@@ -20,6 +20,7 @@ from cogmill.raster.gdal import OPEN_MEMBERS
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource, read_exactly
 from cogmill.raster.virtual_document import SOURCES, Document, Known, Placed
+from cogmill.raster.warpspec import GDAL_TYPES
 
 __all__ = ["Find", "Found", "Reference", "checked_document"]
 
@@ -136,6 +137,13 @@ class _Checked:
         kind = root.get("subClass", "VRTDataset")
         if root.tag != "VRTDataset" or kind != "VRTDataset":
             raise _depends(data, f"a {kind if root.tag == 'VRTDataset' else root.tag}")
+        known = _known(root)
+        if min(known.width, known.height) < 1 or not {*known.types} <= {*GDAL_TYPES.values()}:
+            raise Refused(
+                f"{data.name} is a VRT of {known.width} x {known.height} pixels and bands of "
+                f"{', '.join(known.types) or 'no type'}, which cannot be held",
+                "write it again: gdalbuildvrt or gdal_translate -of VRT",
+            )
         made = Element("VRTDataset", {k: v for k, v in root.attrib.items() if k != "subClass"})
         for part in root:
             if part.tag in _DROPPED:
@@ -211,7 +219,8 @@ class _Checked:
             self._seen[path] = depth + 1
         if path not in self._into.inner:
             self._into.rasters[path] = found.data
-            self._into.placed.append(Placed(path, window))
+        number = source.findtext("SourceBand", "1").strip()
+        self._into.placed.append(Placed(data.name, path, window, number))
         made = Element(source.tag)
         name = Element("SourceFilename", {"relativeToVRT": "0"})
         name.text = path

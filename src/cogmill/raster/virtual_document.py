@@ -62,18 +62,24 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where one band of a member lies.
+    """What is read of one band of a member.
 
     Attributes
     ----------
+    holder : str
+        The VRT that says so.
     path : str
         The member, for GDAL.
     window : Window
         What of the member is read.
+    band : str
+        A number, or ``mask`` and perhaps a number.
     """
 
+    holder: str
     path: str
     window: Window
+    band: str
 
 
 @dataclass(slots=True)
@@ -93,7 +99,7 @@ class Document:
     virtual : list of ByteSource
         The VRT and those in it.
     placed : list of Placed
-        What is read of each raster.
+        What is read of each raster, and of each VRT in another.
     bands : list of frozenset of str
         The members, VRTs in it by their names, that each band is made of.
     sources : int

@@ -8,7 +8,7 @@ upper bound: each member that GDAL keeps open may hold a whole decoded block or 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,7 @@ __all__ = ["inspect_virtual"]
 
 #: GDAL's blocks of a VRT that says nothing else.
 _BLOCK: Final = 128
+_MOST_BLOCKS: Final = 1 << 20
 #: Of a block that is decoded, GDAL holds what the codec makes, the block with all its bands, and
 #: the same band by band in its cache.
 _COPIES: Final = 3
@@ -115,7 +116,9 @@ def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure
     """
     found = checked_document(data, find)
     rasters = {path: _raster(member, path) for path, member in found.rasters.items()}
-    text = found.text({path: raster.known for path, raster in rasters.items()})
+    known = {path: raster.known for path, raster in rasters.items()}
+    _check_placed(found, {**known, **found.known})
+    text = found.text(known)
     meaning = gdal_meaning(data.name, renamed(text), "VRT")
     types = {band.get("dataType", "Byte") for band in found.root.findall("VRTRasterBand")}
     if len(types) != 1:
@@ -196,6 +199,21 @@ def _known(name: str, path: str) -> tuple[Known, tuple[str, ...]]:
         raise damaged(name, error) from error
 
 
+def _check_placed(found: Document, known: Mapping[str, Known]) -> None:
+    """Refuse pixels and bands that members do not have: GDAL may read them as nodata."""
+    for placed in found.placed:
+        has, band = known[placed.path], placed.band.removeprefix("mask").lstrip(",") or "1"
+        there = band.isdecimal() and 1 <= int(band) <= len(has.types)
+        right, bottom = placed.window.col_stop, placed.window.row_stop
+        if not there or right > has.width or bottom > has.height:
+            what = f"band {placed.band}" if not there else f"pixels up to {right} x {bottom}"
+            raise Refused(
+                f"{placed.holder} reads {what} of {placed.path}, which has {len(has.types)} "
+                f"bands of {has.width} x {has.height}",
+                "make the VRT again from its members: gdalbuildvrt",
+            )
+
+
 def _image(
     found: Document,
     rasters: dict[str, _Raster],
@@ -203,14 +221,6 @@ def _image(
     pixel: tuple[int, str],
 ) -> ImageLayout:
     """Return how the VRT is best cut: as its members are where they agree, else as it says."""
-    for placed in found.placed:
-        known = rasters[placed.path].known
-        if placed.window.col_stop > known.width or placed.window.row_stop > known.height:
-            name = found.rasters[placed.path].name
-            raise Refused(
-                f"{found.virtual[0].name} reads beyond the pixels of {name}",
-                "make the VRT again from its members: gdalbuildvrt",
-            )
     (width, height), (bands, dtype) = size, pixel
     across, down = _block(found, rasters, size)
     apart = len({*found.bands}) > 1 or any(raster.apart for raster in rasters.values())
@@ -248,7 +258,11 @@ def _block(found: Document, rasters: dict[str, _Raster], size: tuple[int, int]) 
         across, down = (
             int(found.root.findtext(tag, str(_BLOCK))) for tag in ("BlockXSize", "BlockYSize")
         )
-    return max(min(across, width), 1), max(min(down, height), 1)
+    across, down = max(min(across, width), 1), max(min(down, height), 1)
+    # Several together are as good an estimate, and a few bytes may say that a VRT is endless.
+    while -(-width // across) * -(-height // down) > _MOST_BLOCKS:
+        across, down = min(2 * across, width), min(2 * down, height)
+    return across, down
 
 
 def _mask(image: ImageLayout) -> ImageLayout:
