@@ -988,6 +988,13 @@ CORPUS = (
         refused="INPUT is placed by ... ground control points alone, ...",
     ),
     Row(
+        "a VRT with control points, with --gcps 1",
+        "RGB.byte.gcp.vrt",
+        options={"gcps": "1"},
+        moved=True,
+        invalid="nodata",
+    ),
+    Row(
         "a VRT with rational polynomials",
         "RGB.byte.rpc.vrt",
         refused="INPUT is placed by rational polynomials alone, ...",
