@@ -20,6 +20,7 @@ from cogmill.errors import BlockUndecodable, Refused, SourceChanged
 from cogmill.job_types.raster_members import inspected_virtual
 from cogmill.raster import gdal
 from cogmill.raster.grid import Window
+from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
 from cogmill.raster.virtual import opened_virtual, portions
@@ -258,8 +259,20 @@ def test_blocks_are_those_of_the_members_where_they_agree(tmp_path: Path) -> Non
 def test_a_vrt_that_says_it_is_endless_has_no_endless_table(tmp_path: Path) -> None:
     virtual.members(tmp_path, "a.tif")
     size = (2**31 - 1, 2**31 - 1)
-    image = seen(virtual.document(tmp_path / "input.vrt", [virtual.band(A)], size)).image
-    assert image.blocks.length <= 1 << 20
+    path = virtual.document(tmp_path / "input.vrt", [virtual.band(A)], size)
+    assert seen(path).image.blocks.length <= 1 << 20
+    with pytest.raises(Refused, match="output tiles"):
+        WholeJob(path, f"{tmp_path}/out/").preflight()
+
+
+def test_what_gdal_may_hold_is_no_part_of_what_decides_the_bytes(tmp_path: Path) -> None:
+    prepared: Any = WholeJob(virtual.mosaic()(tmp_path), f"{tmp_path}/out/").preflight().prepared
+    plan = RasterPlan.model_validate(prepared["plan"])
+    structure = plan.structure
+    roomy = structure.file.model_copy(update={"decoding_bytes": 1 << 30})
+    other = plan.model_copy(update={"structure": structure.model_copy(update={"file": roomy})})
+    assert other.structure.file != structure.file
+    assert RasterPlan.model_validate(other.model_dump()).identity == plan.identity
 
 
 def test_files_that_are_replaced_are_read_anew_by_the_same_process(tmp_path: Path) -> None:

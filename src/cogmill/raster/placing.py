@@ -88,6 +88,7 @@ def place(
     control = _control(structure, options, ground)
     source = _source_grid(structure, options, control)
     if not options.changes_grid:
+        _refuse_absurd(source, options)
         return Placement(source, source, None, True, "no grid option was given")
     if not source.crs:
         raise Refused(

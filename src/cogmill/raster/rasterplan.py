@@ -152,10 +152,12 @@ class RasterPlan(BaseModel):
         What was made under one plan may be taken over under any other of the same identity.
         """
         deciding = {
-            "stem", "structure", "source_grid", "target_grid", "warp", "operation", "validity",
+            "stem", "source_grid", "target_grid", "warp", "operation", "validity",
             "overview_resampling", "image", "piece_codec",
         }  # fmt: skip
-        text = f"{self.tile_size} {self.model_dump_json(include=deciding)}"
+        memory = {"file": {"decoding_bytes", "pixel_scratch"}}
+        source = self.structure.model_dump_json(exclude=memory)
+        text = f"{self.tile_size} {source} {self.model_dump_json(include=deciding)}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
