@@ -10,7 +10,8 @@ from pydantic import JsonValue
 from tests.raster.whole_job import WholeJob, tools
 
 from cogmill.core_machine import frames
-from cogmill.core_machine.children import Call, ChildProcess
+from cogmill.core_machine.children import Answer, Call, ChildProcess
+from cogmill.core_machine.contracts import PlannedTask
 
 
 class Peak(NamedTuple):
@@ -38,21 +39,26 @@ class ChildJob(WholeJob):
 
     def _stage(self, stage: Any) -> Iterator[tuple[str, Any]]:
         plan = stage.plan(self.job, self, tools(self.memory))
-        prepared, shared = f"{self.id} prepared", f"{self.id} {stage.name}"
-        bodies: dict[str, JsonValue] = {prepared: self.job.prepared, shared: plan.shared}
-        job = self.job.model_copy(update={"prepared": None})
         for task in plan.tasks:
-            request = frames.Run(
-                what="execute",
-                job=job,
-                stage=stage.name,
-                params=task.params,
-                memory=task.requires.memory,
-                prepared=prepared,
-                shared=shared,
-            )
-            answer, _ = self.child.run(request, bodies.__getitem__, Call())
+            answer = self.ask(stage.name, task, plan.shared)
             assert isinstance(answer, frames.Returned), answer
             assert answer.peak_memory is not None
             self.peaks.append(Peak(stage.name, task.requires.memory, answer.peak_memory))
             yield task.key, stage.task.result.model_validate(answer.value)
+
+    def ask(self, stage: str, task: PlannedTask, shared: JsonValue, **changes: Any) -> Answer:
+        """Have the child execute one task, and return what it says; `changes` are of the job."""
+        # The child keeps what it was sent by its name.
+        names = f"{self.id} {self.destination} prepared", f"{self.id} {self.destination} {stage}"
+        bodies = dict(zip(names, (self.job.prepared, shared), strict=True))
+        request = frames.Run(
+            what="execute",
+            job=self.job.model_copy(update={"prepared": None, **changes}),
+            stage=stage,
+            params=task.params,
+            memory=task.requires.memory,
+            prepared=names[0],
+            shared=names[1],
+        )
+        answer, _ = self.child.run(request, bodies.__getitem__, Call())
+        return answer

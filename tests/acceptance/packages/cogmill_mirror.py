@@ -6,6 +6,7 @@ import ctypes
 import os
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel, JsonValue
 
 from cogmill.core_machine.contracts import (
@@ -23,8 +24,10 @@ from cogmill.core_machine.contracts import (
 from cogmill.raster import gdal
 
 
-class Nothing(BaseModel):
-    """No params."""
+class Wish(BaseModel):
+    """With `overreach` the job is one of raster-to-cog, of whose source too little is held."""
+
+    overreach: bool = False
 
 
 class Inputs(BaseModel):
@@ -41,16 +44,19 @@ class Reflection(BaseModel):
     gdal_cache: int
     gdal_cache_in_force: int
     variables: list[str]
+    virtual_files: list[str]
 
 
-class Look(TaskType[Nothing, Reflection, Any]):
+class Look(TaskType[Wish, Reflection, Any]):
     """Looks at its tools, at GDAL and at the environment."""
 
-    params = Nothing
+    params = Wish
     result = Reflection
 
-    def execute(self, job: JobView, params: Nothing, shared: JsonValue, tools: Any) -> Reflection:
+    def execute(self, job: JobView, params: Wish, shared: JsonValue, tools: Any) -> Reflection:
         with gdal.environment(tools.gdal_cache):
+            if params.overreach:
+                _overreach(job)
             in_force = _library().GDALGetCacheMax64()
         return Reflection(
             child_memory=tools.child_memory,
@@ -58,7 +64,39 @@ class Look(TaskType[Nothing, Reflection, Any]):
             gdal_cache=tools.gdal_cache,
             gdal_cache_in_force=in_force,
             variables=sorted(name for name in os.environ if name.startswith("COGMILL")),
+            virtual_files=_virtual_files(),
         )
+
+
+def _overreach(job: JobView) -> None:
+    """Have GDAL ask for source pixels that are not held."""
+    # Here and not at the top: a parent, which loads no GDAL, imports this module too.
+    from cogmill.job_types.raster_preflight import plan_of
+    from cogmill.raster.planning import tile_reads
+    from cogmill.raster.reads import bands
+    from cogmill.raster.source import Held
+    from cogmill.raster.warp import warp
+
+    plan = plan_of(job)
+    ((work, source),) = tile_reads(plan, plan.tiles[0])
+    assert plan.warp is not None
+    assert source is not None
+    too_little = source.model_copy(update={"height": source.height // 2})
+    pixels = np.zeros((plan.warp.planes, too_little.height, too_little.width), plan.warp.dtype)
+    for band in bands(work, plan.image.block):
+        warp(plan.warp, Held(too_little, pixels, None), band)
+
+
+def _virtual_files() -> list[str]:
+    """Return the names of what lies in GDAL's /vsimem/."""
+    library = _library()
+    library.VSIReadDirRecursive.restype = ctypes.POINTER(ctypes.c_char_p)
+    found = library.VSIReadDirRecursive(b"/vsimem/")
+    names: list[str] = []
+    while found and found[len(names)] is not None:
+        names.append(found[len(names)].decode())
+    library.CSLDestroy(found)
+    return names
 
 
 def _library() -> Any:
