@@ -15,7 +15,7 @@ OPTIONS = (
     "--workers", "1",
 )  # fmt: skip
 WIDTH, HEIGHT = 3011, 2777
-TIGHT = {"deflate": "400MB", "lzw": "400MB", "jpeg": "330MB"}
+TIGHT = {"deflate": "400MB", "lzw": "400MB", "jpeg": "350MB"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

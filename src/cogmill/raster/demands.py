@@ -49,6 +49,9 @@ _RATIO_MARGINS: Final = {"deflate": 1.15, "zstd": 1.15, "lzw": 1.5}
 _WORST_RATIOS: Final = {"lzw": 1.25, "jpeg": 0.95}
 _WORST_RATIO: Final = 0.9
 _LOSSY: Final = frozenset({"jpeg", "webp", "lerc"})
+#: Decoded blocks' worth that a decoder of images holds: a progressive JPEG all coefficients in 16
+#: bits, lossless WebP its own pixels, LERC what was packed once more and what NaN is put into.
+_IMAGE_COPIES: Final = {"jpeg": 3, "webp": 2, "lerc": 3}
 #: Kernels whose results are values of the source.
 _CHOOSING: Final = frozenset({None, "nearest", "mode", "min", "max", "med", "q1", "q3"})
 
@@ -254,5 +257,6 @@ def source_decoding(structure: Structure) -> int:
     batch = longest if longest >= BATCH_BYTES else BATCH_BYTES + max(REQUEST_BYTES, longest)
     rows = min(layout.block_height, layout.height) if layout.striped else layout.block_height
     decoded = layout.block_bytes // layout.block_height * rows
-    copies = 0 if layout.compression == "none" else 1 if layout.predictor == 1 else 2
+    bytewise = 0 if layout.compression == "none" else 1 if layout.predictor == 1 else 2
+    copies = _IMAGE_COPIES.get(layout.compression, bytewise)
     return min(int(counts.sum()), batch) + longest + copies * decoded

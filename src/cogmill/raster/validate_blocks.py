@@ -16,6 +16,7 @@ import tifffile
 from cogmill.raster.fetching import ReadCounts, fetch
 from cogmill.raster.header import ByteSource
 from cogmill.raster.layout import DAMAGE, BlockTable, page
+from cogmill.raster.source_codecs import claim_check
 from cogmill.raster.validate_layout import DAMAGED, REWRITE, Directory, Ghost, Offsets, mask_of
 from cogmill.raster.verdict import Finding
 
@@ -184,13 +185,14 @@ def _decoder(tiff: tifffile.TiffFile, one: Directory) -> Callable[[bytes, int], 
     """Return the function that says why a block does not decode, None where it does."""
     found = page(tiff, one.index)
     try:
-        decode, tables = found.decode, found.jpegtables
+        decode, tables, check = found.decode, found.jpegtables, claim_check(found)
     except UNDECODABLE as error:
         reason = _said(error)
         return lambda block, index: reason
 
     def why(block: bytes, index: int) -> str | None:
         try:
+            check(block)
             segment = decode(block, index, jpegtables=tables)[0]
         except (*UNDECODABLE, MemoryError) as error:
             return _said(error)
