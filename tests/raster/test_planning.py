@@ -252,6 +252,9 @@ def test_what_is_predicted_is_what_the_reader_counts(case: Case, tmp_path: Path)
     assert predicted.requests == reader.counts.requests
     assert predicted.bytes_fetched == reader.counts.bytes_fetched
     assert predicted.blocks_decoded == reader.counts.blocks_decoded > 0
+    assert predicted.whole_reads == reader.counts.whole_reads
+    assert predicted.windowed_reads == reader.counts.windowed_reads
+    assert predicted.whole_reads + predicted.windowed_reads > 0
 
 
 def test_a_direct_plan_predicts_its_own_reads(tmp_path: Path) -> None:
@@ -467,6 +470,9 @@ def test_the_explanation_names_structure_strategy_memory_and_all_three_costs(
     for word in ("196 strips of 256 rows", "two-stage", "Memory of a tile task", "naive"):
         assert word in text
     summary = explain.summary(huge)
+    reads = summary["reads"]
+    assert f"{reads['whole']} whole, one download each, and {reads['windows']} in" in text
+    assert reads["whole"] + reads["windows"] == len(huge.pieces)
     assert set(summary["cost"]) == {"direct", "two-stage", "naive"}
     assert summary["memory"]["total"] == sum(summary["memory"]["parts"].values())
     assert {"engine", "resampling", "xscale", "yscale", "coordinate_operation"} <= set(

@@ -30,7 +30,7 @@ from tests.raster.whole_job import write_raster
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged, StorageUnavailable
 from cogmill.raster import fetching
 from cogmill.raster.codecs import BlockCodec, encode_mask
-from cogmill.raster.fetching import requests, touched
+from cogmill.raster.fetching import most_fetched, requests, touched
 from cogmill.raster.grid import Window
 from cogmill.raster.layout import BlockTable
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader, piece_codec
@@ -124,7 +124,11 @@ def test_any_window_of_any_bands_is_what_gdal_reads(
     expected, _ = gdal_read(path, window)
     assert_same(structure, held.pixels, expected[[band - 1 for band in bands]])
     assert source.counts.decodes.max(initial=0) <= 1
-    predicted = requests(structure.image.blocks, touched(structure.image, window, bands))
+    predicted = requests(
+        structure.image.blocks,
+        touched(structure.image, window, bands),
+        most_fetched(structure.image),
+    )
     if structure.mask is None:
         assert source.counts.requests == len(predicted.ranges)
         assert source.counts.bytes_fetched == predicted.nbytes
@@ -150,11 +154,11 @@ def test_adjacent_blocks_are_one_request_of_bounded_size(monkeypatch: pytest.Mon
     monkeypatch.setattr(fetching, "REQUEST_BYTES", 1000)
     monkeypatch.setattr(fetching, "GAP_BYTES", 50)
     table = BlockTable.of([0, 100, 240, 500, 900, 1351], [10, 100, 150, 350, 400, 100])
-    found = requests(table, np.arange(6, dtype=np.int64))
+    found = requests(table, np.arange(6, dtype=np.int64), 0.0)
     assert found.ranges == [(100, 290), (500, 800), (1351, 100)]
     assert [members.tolist() for members in found.members] == [[1, 2], [3, 4], [5]]
     monkeypatch.setattr(fetching, "REQUEST_BYTES", 300)
-    found = requests(table, np.arange(6, dtype=np.int64))
+    found = requests(table, np.arange(6, dtype=np.int64), 0.0)
     assert found.ranges == [(100, 290), (500, 350), (900, 400), (1351, 100)]
 
 

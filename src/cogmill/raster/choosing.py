@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from cogmill.errors import Refused
 from cogmill.raster.costs import Cost, Costs
 from cogmill.raster.demands import Job
+from cogmill.raster.fetching import most_fetched
 from cogmill.raster.memory import MIB, PROCESS_BASE, budget_text
 from cogmill.raster.working import Way, direct, naive, two_stage
-
-#: So many times the stored bytes may be fetched directly, where two-stage fits as well: a strip is
-#: decoded whole for any part of it, a block of a tiled source for its neighbour's halo.
-STRIPED_FETCHES: Final = 1.10
-TILED_FETCHES: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ def _cheaper(job: Job, costs: Costs) -> tuple[Literal["direct", "two-stage"], st
         if costs.direct.fits:
             return "direct", "only this way fits the memory"
         return "two-stage", "only this way fits the memory"
-    most = STRIPED_FETCHES if striped else TILED_FETCHES
+    most = most_fetched(job.structure.image)
     if max(fetch_ratio(job, costs.direct), decode_ratio(job, costs.direct)) > most:
         return "two-stage", f"direct would fetch or decode the source more than {most:.2f} times"
     if not striped:

@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from cogmill.raster.fetching import fetch_seconds
 from cogmill.raster.grid import Window
 from cogmill.raster.reads import (
     SourceReads,
@@ -23,10 +24,6 @@ from cogmill.raster.reads import (
 )
 from cogmill.raster.structure import Structure
 
-#: Seconds for one ranged read, over what its bytes take.
-REQUEST_SECONDS: Final = 0.02
-#: Encoded bytes a second from a store.
-FETCH_RATE: Final = 100e6
 #: Decoded bytes a second out of deflate or LZW.
 DECODE_RATE: Final = 250e6
 #: Decoded bytes a second into an intermediate (zstd 1), writing included.
@@ -59,6 +56,8 @@ class Cost(BaseModel):
         Of the source: encoded bytes read, decoded bytes made of them.
     blocks_decoded : int
         Blocks of the source that are decoded, repetitions counted.
+    whole_reads, windowed_reads : int
+        Reads of the source that are one download, and those that are several ranges.
     intermediate_bytes_written, intermediate_bytes_read : int
         Encoded bytes of intermediates, at the source's ratio of compression.
     seconds : float
@@ -76,6 +75,8 @@ class Cost(BaseModel):
     bytes_fetched: int
     bytes_decoded: int
     blocks_decoded: int
+    whole_reads: int
+    windowed_reads: int
     intermediate_bytes_written: int = 0
     intermediate_bytes_read: int = 0
     seconds: float
@@ -192,11 +193,7 @@ def two_stage_cost(
 
 
 def _source_seconds(reads: SourceReads) -> float:
-    return (
-        reads.requests * REQUEST_SECONDS
-        + reads.bytes_fetched / FETCH_RATE
-        + reads.bytes_decoded / DECODE_RATE
-    )
+    return fetch_seconds(reads.requests, reads.bytes_fetched) + reads.bytes_decoded / DECODE_RATE
 
 
 def _cost(reads: SourceReads, tasks: int, peak: int, seconds: float) -> Cost:
@@ -206,6 +203,8 @@ def _cost(reads: SourceReads, tasks: int, peak: int, seconds: float) -> Cost:
         bytes_fetched=reads.bytes_fetched,
         bytes_decoded=reads.bytes_decoded,
         blocks_decoded=reads.blocks_decoded,
+        whole_reads=reads.whole_reads,
+        windowed_reads=reads.windowed_reads,
         seconds=round(seconds + tasks * TASK_SECONDS, 3),
         peak_memory_bytes=peak,
     )

@@ -32,6 +32,7 @@ def explain(plan: RasterPlan) -> list[str]:
         *_target_lines(plan),
         *_warp_lines(plan),
         *_work_lines(plan),
+        _reads_line(plan),
         *_memory_lines(plan),
         *cost_table(plan),
         *_estimate_lines(plan),
@@ -83,7 +84,8 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
     -------
     dict
         ``structure``, ``strategy``, ``reason``, ``target_grid``, ``placed_by``, ``warp``,
-        ``tiles``, ``memory``, ``cost`` (direct, two-stage, naive), ``gdalwarp`` and ``warnings``.
+        ``tiles``, ``memory``, ``cost`` (direct, two-stage, naive), ``reads`` (``whole`` and
+        ``windows``, of the way that was chosen), ``gdalwarp`` and ``warnings``.
     """
     grid = plan.target_grid
     return {
@@ -113,6 +115,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "pieces": None if plan.piece_memory is None else dict(plan.piece_memory.parts),
         },
         "cost": {way: _cost_data(cost) for way, cost in zip(_WAYS, _costs(plan), strict=True)},
+        "reads": {"whole": _cost(plan).whole_reads, "windows": _cost(plan).windowed_reads},
         "gdalwarp": list(plan.gdalwarp),
         "warnings": list(plan.warnings),
     }
@@ -273,6 +276,14 @@ def _work_lines(plan: RasterPlan) -> list[str]:
             + (", each decoded once, as a stream" if plan.streamed else ""),
         )
     return lines
+
+
+def _reads_line(plan: RasterPlan) -> str:
+    cost = _cost(plan)
+    return (
+        f"Reads of the source: {cost.whole_reads} whole, one download each, and "
+        f"{cost.windowed_reads} in windows, of several ranges"
+    )
 
 
 def _memory_lines(plan: RasterPlan) -> list[str]:

@@ -22,6 +22,14 @@ GAP_BYTES: Final = 1 << 15
 REQUEST_BYTES: Final = 1 << 23
 #: Encoded bytes held at a time; a single longer block is held whole.
 BATCH_BYTES: Final = 1 << 25
+#: Seconds for one ranged read, over what its bytes take.
+REQUEST_SECONDS: Final = 0.02
+#: Encoded bytes a second from a store.
+FETCH_RATE: Final = 100e6
+#: How many times what is wanted may be fetched: a strip is decoded whole for any part of it, a
+#: block of a tiled source for its neighbour's halo, and gaps come along.
+STRIPED_FETCHES: Final = 1.10
+TILED_FETCHES: Final = 1.25
 
 
 @dataclass(slots=True)
@@ -38,6 +46,8 @@ class ReadCounts:
         Blocks of pixels.
     mask_blocks_decoded : int
         Blocks of the mask.
+    whole_reads, windowed_reads : int
+        Reads of blocks that were one download, and those that were several ranges.
     decodes : ndarray
         How often each block of pixels was decoded, by its index.
     """
@@ -47,6 +57,8 @@ class ReadCounts:
     bytes_fetched: int = 0
     blocks_decoded: int = 0
     mask_blocks_decoded: int = 0
+    whole_reads: int = 0
+    windowed_reads: int = 0
 
     def block(self, index: int) -> None:
         """Count one decoded block of pixels."""
@@ -73,6 +85,26 @@ class Requests:
     def nbytes(self) -> int:
         """Return the length of all ranges in bytes."""
         return sum(length for _, length in self.ranges)
+
+    @property
+    def seconds(self) -> float:
+        """Return what fetching them is expected to take."""
+        return fetch_seconds(len(self.ranges), self.nbytes)
+
+    @property
+    def reads(self) -> tuple[int, int]:
+        """Return 1 and 0 for one download of the whole span, 0 and 1 for several ranges."""
+        return int(len(self.ranges) == 1), int(len(self.ranges) > 1)
+
+
+def fetch_seconds(requests: int, nbytes: int) -> float:
+    """Return the seconds that so many ranged reads of so many bytes in all are expected to take."""
+    return requests * REQUEST_SECONDS + nbytes / FETCH_RATE
+
+
+def most_fetched(layout: ImageLayout) -> float:
+    """Return how many times the bytes that are wanted of an image may be fetched."""
+    return STRIPED_FETCHES if layout.striped else TILED_FETCHES
 
 
 def touched(layout: ImageLayout, window: Window, bands: Sequence[int] | None = None) -> Indices:
@@ -110,8 +142,11 @@ def touched(layout: ImageLayout, window: Window, bands: Sequence[int] | None = N
     return np.asarray((wanted[:, None] * plane + one).ravel())
 
 
-def requests(table: BlockTable, indices: Indices) -> Requests:
+def requests(table: BlockTable, indices: Indices, most: float) -> Requests:
     """Return the ranges that hold these blocks; those that were never written need none.
+
+    Neighbours are merged; or all that lies between the first and the last block is one range,
+    where that is expected to take no longer and may be held.
 
     Parameters
     ----------
@@ -119,6 +154,8 @@ def requests(table: BlockTable, indices: Indices) -> Requests:
         Where the blocks are.
     indices : ndarray
         The blocks, each once.
+    most : float
+        How many times the blocks' bytes one range of all may have.
 
     Returns
     -------
@@ -131,10 +168,21 @@ def requests(table: BlockTable, indices: Indices) -> Requests:
     order = stored[np.argsort(table.offsets[stored], kind="stable")]
     starts = table.offsets[order]
     ends = starts + table.byte_counts[order]
-    first = _firsts(starts, ends)
-    lasts = np.maximum.reduceat(ends, first)
-    ranges = list(zip(starts[first].tolist(), (lasts - starts[first]).tolist(), strict=True))
-    return Requests(ranges=ranges, members=np.split(order, first[1:]))
+    windows = _ranges(order, starts, ends, _firsts(starts, ends))
+    whole = _ranges(order, starts, ends, np.zeros(1, np.int64))
+    # Blocks may share their bytes, which are wanted once.
+    behind = np.maximum.accumulate(np.concatenate((starts[:1], ends[:-1])))
+    wanted = int(np.maximum(ends - np.maximum(starts, behind), 0).sum())
+    if whole.nbytes <= min(BATCH_BYTES, most * wanted) and whole.seconds <= windows.seconds:
+        return whole
+    return windows
+
+
+def _ranges(order: Indices, starts: Indices, ends: Indices, firsts: Indices) -> Requests:
+    """Return the ranges that begin with these blocks of an order."""
+    lasts = np.maximum.reduceat(ends, firsts)
+    ranges = list(zip(starts[firsts].tolist(), (lasts - starts[firsts]).tolist(), strict=True))
+    return Requests(ranges=ranges, members=np.split(order, firsts[1:]))
 
 
 def _firsts(starts: Indices, ends: Indices) -> Indices:
@@ -148,7 +196,7 @@ def _firsts(starts: Indices, ends: Indices) -> Indices:
 
 
 def fetch(
-    data: ByteSource, table: BlockTable, indices: Indices, counts: ReadCounts
+    data: ByteSource, table: BlockTable, indices: Indices, most: float, counts: ReadCounts
 ) -> Iterator[tuple[int, bytes]]:
     """Yield each stored block among `indices` with its encoded bytes, in the order of the file.
 
@@ -160,6 +208,8 @@ def fetch(
         Where its blocks are.
     indices : ndarray
         The blocks that are wanted.
+    most : float
+        As `requests` takes it.
     counts : ReadCounts
         Gets the requests and bytes.
 
@@ -173,7 +223,10 @@ def fetch(
     StorageUnavailable
         When the store does not answer, or answers short.
     """
-    todo = requests(table, indices)
+    todo = requests(table, indices, most)
+    whole, windowed = todo.reads
+    counts.whole_reads += whole
+    counts.windowed_reads += windowed
     first = 0
     while first < len(todo.ranges):
         last, size = first, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import BlockUndecodable, PermanentError
 from cogmill.raster.codecs import Array, BlockCodec, decode_mask
-from cogmill.raster.fetching import ReadCounts, Target, fetch, touched
+from cogmill.raster.fetching import Indices, ReadCounts, Target, fetch, most_fetched, touched
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource
 from cogmill.raster.layout import BlockTable, ImageLayout
@@ -185,7 +185,7 @@ class PieceReader:
         indices = touched(layout, within, bands)
         for index in indices[layout.blocks.sparse[indices]].tolist():
             raise _damaged(piece, "block", index, ValueError("it was never written"))
-        for index, data in fetch(self._file(piece), layout.blocks, indices, self.counts):
+        for index, data in self._fetched(piece, layout, indices):
             self.counts.block(int(self._first_block[number]) + index)
             try:
                 target.put(index, self._index.codec.decode(data))
@@ -198,15 +198,19 @@ class PieceReader:
             out[:] = 255
             return
         target = Target(layout, within, [1], out[None])
-        for index, data in fetch(
-            self._file(piece), layout.blocks, touched(layout, within), self.counts
-        ):
+        for index, data in self._fetched(piece, layout, touched(layout, within)):
             self.counts.mask_blocks_decoded += 1
             try:
                 valid = decode_mask(data, self._index.codec.block)
             except ValueError as error:
                 raise _damaged(piece, "mask block", index, error) from error
             target.put(index, np.where(valid, np.uint8(255), np.uint8(0))[:, :, None])
+
+    def _fetched(
+        self, piece: Piece, layout: ImageLayout, indices: Indices
+    ) -> Iterator[tuple[int, bytes]]:
+        most = most_fetched(layout)
+        return fetch(self._file(piece), layout.blocks, indices, most, self.counts)
 
     def _file(self, piece: Piece) -> ByteSource:
         if piece.location not in self._opened:

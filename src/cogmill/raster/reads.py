@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.raster.codecs import BlockCodec
-from cogmill.raster.fetching import requests, touched
+from cogmill.raster.fetching import most_fetched, requests, touched
 from cogmill.raster.footprint import source_window
 from cogmill.raster.grid import Window, work_tiles
 from cogmill.raster.layout import ImageLayout
@@ -93,12 +93,16 @@ class SourceReads:
         Blocks of pixels, repetitions counted; those of the mask are not.
     bytes_decoded : int
         Decoded bytes of those blocks.
+    whole_reads, windowed_reads : int
+        Reads of pixels or of a mask that are one download, and those that are several ranges.
     """
 
     requests: int = 0
     bytes_fetched: int = 0
     blocks_decoded: int = 0
     bytes_decoded: int = 0
+    whole_reads: int = 0
+    windowed_reads: int = 0
 
     def __add__(self, other: SourceReads) -> SourceReads:
         """Return both together."""
@@ -107,6 +111,8 @@ class SourceReads:
             self.bytes_fetched + other.bytes_fetched,
             self.blocks_decoded + other.blocks_decoded,
             self.bytes_decoded + other.bytes_decoded,
+            self.whole_reads + other.whole_reads,
+            self.windowed_reads + other.windowed_reads,
         )
 
 
@@ -137,13 +143,18 @@ def source_reads(structure: Structure, windows: Iterable[Window]) -> SourceReads
     total = SourceReads()
     for window in windows:
         indices = touched(image, window)
-        todo = requests(image.blocks, indices)
-        asked, fetched = len(todo.ranges), todo.nbytes
+        total += SourceReads(
+            blocks_decoded=int(stored[indices].sum()), bytes_decoded=int(sizes[indices].sum())
+        )
+        total += _fetched(image, indices)
         if mask is not None:
-            masked = requests(mask.blocks, touched(mask, window))
-            asked, fetched = asked + len(masked.ranges), fetched + masked.nbytes
-        total += SourceReads(asked, fetched, int(stored[indices].sum()), int(sizes[indices].sum()))
+            total += _fetched(mask, touched(mask, window))
     return total
+
+
+def _fetched(layout: ImageLayout, indices: Ints) -> SourceReads:
+    todo = requests(layout.blocks, indices, most_fetched(layout))
+    return SourceReads(len(todo.ranges), todo.nbytes, 0, 0, *todo.reads)
 
 
 def piece_blocks(pieces: Iterable[Window], windows: Iterable[Window], block: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.errors import BlockUndecodable, SourceChanged
-from cogmill.raster.fetching import ReadCounts, Target, fetch, touched
+from cogmill.raster.fetching import ReadCounts, Target, fetch, most_fetched, touched
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource, ReplayedFile
 from cogmill.raster.layout import DAMAGE, ImageLayout, opened, page
@@ -124,7 +124,8 @@ class SourceReader:
         indices = touched(layout, window, wanted)
         for index in indices[layout.blocks.sparse[indices]].tolist():
             target.fill(index, self._fill)
-        for index, data in fetch(self._data, layout.blocks, indices, self.counts):
+        most = most_fetched(layout)
+        for index, data in fetch(self._data, layout.blocks, indices, most, self.counts):
             self.counts.block(index)
             target.put(index, self._decoded(self._decode, layout, index, data))
         return Held(window=window, pixels=pixels, mask=self._read_mask(window))
@@ -137,7 +138,8 @@ class SourceReader:
         valid = np.zeros((1, window.height, window.width), np.bool_)
         target = Target(layout, window, [1], valid)
         indices = touched(layout, window)
-        for index, data in fetch(source, layout.blocks, indices, self.counts):
+        most = most_fetched(layout)
+        for index, data in fetch(source, layout.blocks, indices, most, self.counts):
             self.counts.mask_blocks_decoded += 1
             target.put(index, self._decoded(decode, layout, index, data))
         return np.where(valid[0], np.uint8(255), np.uint8(0))

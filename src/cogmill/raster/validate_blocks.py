@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import tifffile
 
-from cogmill.raster.fetching import ReadCounts, fetch
+from cogmill.raster.fetching import TILED_FETCHES, ReadCounts, fetch
 from cogmill.raster.header import ByteSource
 from cogmill.raster.layout import DAMAGE, BlockTable, page
 from cogmill.raster.source_codecs import claim_check
@@ -136,7 +136,7 @@ class Blocks:
             np.where(within, starts, 0), np.where(within, one.byte_counts + before + behind, 0)
         )
         decode = _decoder(tiff, one)
-        for index, framed in fetch(self.data, table, indices, ReadCounts()):
+        for index, framed in fetch(self.data, table, indices, TILED_FETCHES, ReadCounts()):
             block = framed[before : len(framed) - behind]
             self._check_frame(one, index, framed)
             why = decode(block, index)
