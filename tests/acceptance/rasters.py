@@ -163,14 +163,21 @@ def make_awkward(path: Path, name: str) -> Path:
     return make(path, raster, pixels)
 
 
-def unwritten(path: Path, width: int, height: int, strip_rows: int) -> Path:
-    """Make a striped RGB GeoTIFF whose strips are stored and take no room on disk: all holes."""
+def unwritten(
+    path: Path, size: tuple[int, int], strip_rows: int, bands: int = 3, dtype: str = "uint8"
+) -> Path:
+    """Make a striped GeoTIFF whose strips are stored and take no room on disk: all holes.
+
+    `size` is its width and height.
+    """
+    width, height = size
     keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         tiff.write(
-            shape=(height, width, 3),
-            dtype=np.uint8,
-            photometric="rgb",
+            shape=(height, width, bands),
+            dtype=dtype,
+            photometric="minisblack",
+            planarconfig="contig",
             rowsperstrip=strip_rows,
             extratags=[
                 (33550, 12, 3, (UTM.a, -UTM.e, 0.0), True),

@@ -28,7 +28,7 @@ NAIVE_FACTOR = 5
 def test_pieces_begin_and_end_on_strip_boundaries(
     rows: int, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "wide.tif", 12007, 9001, rows)
+    source = rasters.unwritten(tmp_path / "wide.tif", (12007, 9001), rows)
     counts = []
     for megabytes in (400, 900, 3000):
         options = PlanOptions(
@@ -90,7 +90,7 @@ def test_direct_decodes_as_often_as_predicted(layout: str, shelf: Shelf, figure:
 def test_at_20000_pixels_width_the_naive_plan_fetches_at_least_five_times_the_source_bytes(
     mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "wide.tif", 20000, 20000, 16)
+    source = rasters.unwritten(tmp_path / "wide.tif", (20000, 20000), 16)
     # By eye: 1.2 GB that take no room on the disk.
     assert source.stat().st_blocks * 512 < 50e6
     ran = mill.inspect(source, "--dst-crs", "EPSG:3857", "--memory", "3.5GB", "--workers", 2)

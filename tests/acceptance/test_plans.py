@@ -20,7 +20,7 @@ from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
 from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
-from cogmill.raster.memory import GIB, MIB
+from cogmill.raster.memory import GIB, MIB, worker_budget
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.planning import RasterPlan, assembly, plan, tile_reads
 from cogmill.raster.structure import Structure
@@ -186,7 +186,7 @@ def pieces_total(found: RasterPlan) -> int:
 def test_huge_sources_are_inspected_without_running(
     side: int, strip_rows: int, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "huge.tif", side, side, strip_rows)
+    source = rasters.unwritten(tmp_path / "huge.tif", (side, side), strip_rows)
     ran = mill.inspect(source, "--dst-crs", "EPSG:3857", "--memory", "4GB", "--workers", 2)
     found = ran.plan
     figure.command = ran.text
@@ -203,15 +203,22 @@ def test_huge_sources_are_inspected_without_running(
 
 @pytest.mark.parametrize(("bands", "strips"), [(3, 8), (4, 6)])
 def test_the_well_known_example_gives_eight_strips_a_piece_and_six_with_four_bands(
-    bands: int, strips: int, figure: Figure
+    bands: int, strips: int, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    image = layout((50000, 50000), (50000, 256), bands, "float32")
-    asked: dict[str, Any] = {"dst_crs": "EPSG:3857", "strategy": "two-stage"}
-    pixels = round(1.2 * GIB)
-    # What a piece needs beside its pixels does not depend on how many they are.
-    other = plan(structure(image), PlanOptions(**asked, memory=64 * GIB), "x").piece_memory
-    assert other is not None
-    memory = pixels + other.total - other.parts["held source"]
-    found = plan(structure(image), PlanOptions(**asked, memory=memory), "x")
-    figure.measured(found.pieces[0].height // 256, strips)
-    assert found.pieces[0].height == strips * 256
+    source = rasters.unwritten(tmp_path / "example.tif", (50000, 50000), 256, bands, "float32")
+    assert source.stat().st_size > 50000 * 50000 * bands * 4
+    assert source.stat().st_blocks * 512 < MIB
+    options = (source, "--dst-crs", "EPSG:3857", "--workers", "1", "--memory")
+    parts = mill.inspect(*options, "64GB").plan["memory"]["pieces"]
+    # A piece task is its pixels and what does not depend on how many they are: the process, and the
+    # blocks in flight. The child that may use both is all there is beside its parent.
+    beside = sum(parts.values()) - parts["held source"]
+    memory = worker_budget(round(1.2 * GIB) + beside, workers=1)
+    ran = mill.inspect(*options, memory)
+    rows, cols = ran.plan["tiles"]["piece"]
+    figure.command = ran.text
+    figure.measured(
+        f"{rows // 256} strips a piece, {source.stat().st_size / 1e9:.0f} GB of holes", strips
+    )
+    assert (rows, cols) == (strips * 256, 50000)
+    assert ran.plan["memory"]["pieces"]["held source"] <= 1.2 * GIB

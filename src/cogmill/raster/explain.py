@@ -107,6 +107,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "work": [plan.work_rows, plan.work_cols],
             "fragments": plan.fragments,
             "pieces": len(plan.pieces),
+            "piece": [plan.pieces[0].height, plan.pieces[0].width] if plan.pieces else None,
             "streamed": plan.streamed,
         },
         "memory": {
