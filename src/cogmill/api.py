@@ -15,7 +15,7 @@ from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Failure, JobStatus
 from cogmill.core_machine.contracts import Job as Record
 from cogmill.errors import PermanentError
-from cogmill.job_types.raster_request import raster_inputs
+from cogmill.job_types.raster_request import most_children, raster_inputs
 from cogmill.job_types.raster_to_cog import RasterToCog
 from cogmill.settings import Settings
 
@@ -68,7 +68,8 @@ class Job:
             job = machine.state.jobs.get(self.id)
             if running.needs_work(machine.state, job):
                 pace = machine.settings.effective_pace
-                worker = machine.worker(only_jobs=[job.id])
+                most = most_children(machine.settings, machine.state.jobs.prepared(job))
+                worker = machine.worker(only_jobs=[job.id], most_children=most)
                 job = running.run_job(
                     machine.state, worker, job.id, running.Watch(seconds=pace.look / 4)
                 )

@@ -73,13 +73,22 @@ class Machine:
             keep=self.settings.retention_days * 86400,
         )
 
-    def worker(self, only_jobs: Sequence[str] | None = None, *, on_demand: bool = False) -> Worker:
+    def worker(
+        self,
+        only_jobs: Sequence[str] | None = None,
+        *,
+        most_children: int | None = None,
+        on_demand: bool = False,
+    ) -> Worker:
         """Make a worker, not yet started.
 
         Parameters
         ----------
         only_jobs : sequence of str, optional
             It claims tasks of these jobs alone.
+        most_children : int, optional
+            So many children instead of all, where each needs more than an even share of the
+            memory.
         on_demand : bool
             True: it works only when it is called.
         """
@@ -95,7 +104,7 @@ class Machine:
             pace=self.settings.effective_pace,
         )
         place = Place(
-            slots=self.settings.workers,
+            slots=self.settings.workers if most_children is None else most_children,
             memory=self.settings.memory,
             host=self.settings.host,
             only_jobs=None if only_jobs is None else tuple(only_jobs),

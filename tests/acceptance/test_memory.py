@@ -118,7 +118,7 @@ def test_two_gigabytes_in_one_row_strips_complete_inside_512_MB(
 ) -> None:
     # In strips of one row, as GDAL cuts a raster of this width when nobody says otherwise.
     source = float_strips(tmp_path / "floats.tif", 11600 if full else 2741, strip_rows=1)
-    options = ("--dst-crs", "EPSG:3857", "--memory", "512MB", "--workers", "1", "--json", "--quiet")
+    options = ("--dst-crs", "EPSG:3857", "--memory", "512MB", "--workers", "2", "--json", "--quiet")
     command = home.start("run", source, f"{tmp_path}/out/", *options)
     meter = Meter(command)
     with meter.watching():
@@ -131,6 +131,9 @@ def test_two_gigabytes_in_one_row_strips_complete_inside_512_MB(
         f"{meter.sum / MIB:.0f} MiB; {told(peaks)}",
         "512 MiB",
     )
-    assert ended.document["plan"]["strategy"] == "two-stage"
+    plan = ended.document["plan"]
+    assert plan["strategy"] == "two-stage"
+    # Half of it is too little for the smallest task, so that one child gets all.
+    assert any("1 of 2 children at a time" in warning for warning in plan["warnings"])
     assert meter.sum <= 512 * MIB
     assert all(measured <= predicted for predicted, measured in peaks.values()), told(peaks)

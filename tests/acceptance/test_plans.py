@@ -99,15 +99,14 @@ def test_windows_cover_the_target_once_and_no_source_is_fetched_more_often_than_
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
-    @given(structures(), budgets, st.sampled_from([1, 2, 4]), st.sampled_from(["4096", "small"]))
+    @given(structures(), budgets, st.integers(1, 4), st.sampled_from(["4096", "small"]))
     def check(made: tuple[Structure, str | None], megabytes: int, workers: int, tiles: str) -> None:
         source, target = made
         options: dict[str, Any] = {"dst_crs": target} if target else {}
         if tiles == "small":
             options |= {"tile_size": 1024, "blocksize": 128}
-        # The budget is that of a worker with one child: several get as much each.
-        memory = child_budget(megabytes * MIB, 1)
-        asked = PlanOptions.parse({**options, "memory": memory, "workers": workers})
+        share = child_budget(megabytes * MIB, workers)
+        asked = PlanOptions.parse({**options, "memory": share, "workers": workers})
         try:
             found = plan(source, asked, "x")
         except Refused as refusal:
@@ -115,6 +114,12 @@ def test_windows_cover_the_target_once_and_no_source_is_fetched_more_often_than_
             worst.counts["refused"] += 1
             return
         worst.counts[found.strategy] += 1
+        memory, together = found.options.memory, found.options.workers
+        assert memory is not None
+        assert memory * together <= child_budget(megabytes * MIB, 1)
+        fewer = any("children at a time" in warning for warning in found.warnings)
+        assert fewer is (together < workers)
+        worst.counts["with fewer children"] += fewer
         assert covered_once(found)
         assert max(found.memory.total, pieces_total(found)) <= memory
         assert not found.fragments or assembly(found).total <= memory

@@ -442,10 +442,55 @@ def test_memory_that_holds_nothing_is_refused_and_the_budget_it_names_would_do(
 ) -> None:
     source = structure(layout((20000, 20000), (20000, 400), dtype="float32"))
     with pytest.raises(Refused, match=r"--memory \d+MB would do") as refused:
-        planned(source, memory=200 * MIB, workers=workers, **options)
+        planned(source, memory=200 * MIB // workers, workers=workers, **options)
+    # Of several children, it is one that would have enough.
+    assert refused.value.remedy.endswith("--workers 1")
     named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
-    made = planned(source, memory=child_budget(named, workers), workers=workers, **options)
-    assert made.memory.total <= child_budget(named, workers)
+    made = planned(source, memory=child_budget(named, 1), **options)
+    assert made.memory.total <= child_budget(named, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"dst_crs": "EPSG:3857"}], ids=["copy", "warp"])
+def test_memory_that_is_too_little_for_each_is_shared_by_fewer_children_and_that_is_said(
+    options: dict[str, Any],
+) -> None:
+    source = structure(layout((20000, 20000), (20000, 64), dtype="float32"))
+    made = planned(source, memory=130 * MIB, workers=3, **options)
+    assert made.options.workers == 1
+    assert made.options.memory == 390 * MIB
+    assert max(made.memory.total, (made.piece_memory or made.memory).total) <= 390 * MIB
+    (warning,) = (each for each in made.warnings if "children at a time" in each)
+    assert warning.startswith("the memory is enough for 1 of 3 children at a time; --memory ")
+    named = int(warning.split("--memory ")[1].split("MB")[0]) * MIB
+    enough = planned(source, memory=child_budget(named, 3), workers=3, **options)
+    assert enough.options.workers == 3
+    assert not any("children at a time" in each for each in enough.warnings)
+
+
+def test_fewer_children_share_the_memory_before_a_tiled_source_is_fetched_again_and_again() -> None:
+    # Half of it holds two-stage's batches of blocks no more, and direct's smallest work tiles.
+    source = structure(layout((4000, 4000), (1024, 1024), 1))
+    asked: dict[str, Any] = {"dst_crs": "EPSG:3857", "tile_size": 1024, "blocksize": 128}
+    asked |= {"memory": 150 * MIB, "workers": 2}
+    made = planned(source, **asked)
+    forced = planned(source, **asked, strategy="direct")
+    assert forced.costs.direct.bytes_fetched > 1.25 * source.image.blocks.byte_counts.sum()
+    assert forced.options.workers == 2
+    assert made.strategy == "two-stage"
+    assert made.options.workers == 1
+
+
+def test_one_COG_whose_upper_levels_exceed_the_memory_is_refused_with_what_would_do() -> None:
+    source = structure(layout((400_000, 3000), (512, 512), 8, "float64"))
+    asked = PlanOptions(memory=GIB)
+    with environment(32 * MIB):
+        assert plan(source, asked, "x").options.memory == GIB
+        with pytest.raises(Refused, match="one COG's upper levels needs") as refused:
+            plan(source, asked, "x", one_cog=True)
+        named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
+        enough = PlanOptions(memory=child_budget(named, 1))
+        made = plan(source, enough, "x", one_cog=True)
+    assert GIB < upper_memory(made) <= child_budget(named, 1) < upper_memory(made) + 20 * MIB
 
 
 def test_fragments_that_cannot_be_put_together_in_the_memory_are_refused() -> None:

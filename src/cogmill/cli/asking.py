@@ -12,10 +12,9 @@ from pydantic import JsonValue
 
 from cogmill.cli.console import size_text
 from cogmill.cli.options import plan_fields
-from cogmill.cli.report import plan_summary
 from cogmill.core_machine.contracts import Job
 from cogmill.errors import Refused
-from cogmill.job_types.raster_request import raster_inputs
+from cogmill.job_types.raster_request import largest_task, raster_inputs
 from cogmill.job_types.raster_to_cog import Inputs
 from cogmill.settings import PARENT_MEMORY, Settings
 from cogmill.storage.store import Storage
@@ -59,7 +58,7 @@ def demand_fit(settings: Settings, prepared: JsonValue, job: Job) -> None:
     Refused
         With the memory that would do.
     """
-    needed = _largest_task(prepared)
+    needed = largest_task(prepared)
     if needed > settings.memory - PARENT_MEMORY:
         raise Refused(
             f"job {job.id[:12]} was planned with tasks of {size_text(needed)}, more than "
@@ -67,15 +66,6 @@ def demand_fit(settings: Settings, prepared: JsonValue, job: Job) -> None:
             f"give --memory {size_text(needed + PARENT_MEMORY + 2**20)} or more, or begin anew "
             f"after `cogmill dismiss {job.id[:12]}`",
         )
-
-
-def _largest_task(prepared: JsonValue) -> int:
-    match plan_summary(prepared).get("memory"):
-        case {"total": int(total), "pieces": {**pieces}}:
-            return max(total, sum(part for part in pieces.values() if isinstance(part, int)))
-        case {"total": int(total)}:
-            return total
-    return 0
 
 
 def same_command() -> str:

@@ -16,6 +16,7 @@ from cogmill.cli.waiting import work
 from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.errors import CogmillError, Refused
+from cogmill.job_types.raster_request import most_children
 from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
@@ -116,10 +117,12 @@ def run(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs])
     with runtime.machine(settings) as machine:
         files = _submitted(out, machine, asked, wanted)
         files = [_fitting(machine, file) for file in files]
-        todo = [file.job.id for file in files if file.job and file.waits]
+        todo = [file.job for file in files if file.job and file.waits]
         interrupted = False
         if todo:
-            interrupted = work(out, machine, todo, watching_files(out, len(todo)))
+            each = [most_children(settings, machine.state.jobs.prepared(job)) for job in todo]
+            seen = watching_files(out, len(todo))
+            interrupted = work(out, machine, [job.id for job in todo], seen, min(each))
         return _end(out, machine, [_seen(machine, file) for file in files], interrupted)
 
 

@@ -25,6 +25,7 @@ from cogmill.cli.waiting import work
 from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.core_machine.orchestration import Submitted
+from cogmill.job_types.raster_request import most_children
 from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
@@ -65,7 +66,8 @@ def run(
         _explain(out, machine, submitted)
         prepared = machine.state.jobs.prepared(job)
         demand_fit(settings, prepared, job)
-        interrupted = work(out, machine, [job.id], watching(out, job.id, plan_summary(prepared)))
+        seen = watching(out, job.id, plan_summary(prepared))
+        interrupted = work(out, machine, [job.id], seen, most_children(settings, prepared))
         return _end(out, machine, machine.state.jobs.get(job.id), interrupted)
 
 

@@ -24,9 +24,10 @@ def work(
     machine: Machine,
     job_ids: Sequence[str],
     watching: AbstractContextManager[Watcher],
+    most_children: int,
 ) -> bool:
     """Work on jobs until all have ended; return whether a signal asked to stop."""
-    worker = machine.worker(only_jobs=job_ids)
+    worker = machine.worker(only_jobs=job_ids, most_children=most_children)
     with draining(out.say) as drain, watching as show:
         stall = _Stall(out, worker)
 

@@ -87,7 +87,8 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
             older = raster_places.check_destination(inputs, parts, previous, tools)
         like = _like(inputs, tools)
         options, stem = _options(inputs, tools), _stem(inputs, source)
-        plan = planning.plan(structure, options, stem, like, ground)
+        whole = bool(inputs.destination) and Location.parse(inputs.destination).is_one_cog
+        plan = planning.plan(structure, options, stem, like, ground, one_cog=whole)
     prepared = Prepared(
         plan=plan,
         contributing=contributing,

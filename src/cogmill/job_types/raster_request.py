@@ -1,4 +1,4 @@
-"""What a person asks for, as the inputs of raster-to-cog: absolute places and checked options.
+"""What a person asks for, as the inputs of raster-to-cog, and what the plan says that it takes.
 
 Parents call it: it opens no raster and loads no GDAL.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import JsonValue
+
 from cogmill.job_types.raster_to_cog import Inputs
+from cogmill.settings import PARENT_MEMORY, Settings
 from cogmill.storage.location import Location
 from cogmill.storage.store import Storage
 
@@ -54,3 +57,29 @@ def raster_inputs(
 
 def _absolute(place: str | None) -> str | None:
     return None if place is None else str(Location.parse(place))
+
+
+def largest_task(prepared: JsonValue) -> int:
+    """Return what the largest task of a job was predicted to need in bytes; 0 where none says."""
+    match prepared:
+        case {"summary": {"strategy": str(way), "cost": {**costs}}}:
+            match costs.get(way):
+                case {"peak_memory_bytes": int(peak)}:
+                    return peak
+    return 0
+
+
+def most_children(settings: Settings, prepared: JsonValue) -> int:
+    """Return how many children may work at once on tasks as large as the job's largest.
+
+    Parameters
+    ----------
+    settings : Settings
+        How much memory there is, and how many children at most.
+    prepared : JSON
+        What preflight prepared for the job.
+    """
+    needed = largest_task(prepared)
+    if not needed:
+        return settings.workers
+    return min(settings.workers, max((settings.memory - PARENT_MEMORY) // needed, 1))

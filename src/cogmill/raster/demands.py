@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -38,6 +38,7 @@ from cogmill.raster.stored import VirtualFile
 from cogmill.raster.streaming import streaming_bytes
 from cogmill.raster.structure import Structure
 from cogmill.raster.virtual import virtual_decoding
+from cogmill.raster.upper_levels import upper_levels_memory
 from cogmill.raster.warpspec import WarpSpec
 
 #: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).
@@ -74,6 +75,8 @@ class Job:
         The whole output.
     kernel : str or None
         Resampling; None: pixels are copied.
+    one_cog : bool
+        Whether its output tiles become ONE COG.
     """
 
     structure: Structure
@@ -82,6 +85,18 @@ class Job:
     spec: WarpSpec | None
     image: CogImage
     kernel: str | None
+    one_cog: bool = False
+
+    def shared_by(self, workers: int) -> Job:
+        """Return the same for so many children, which share what those of now have together."""
+        memory = self.memory * self.options.workers // workers
+        options = self.options.model_copy(update={"memory": memory, "workers": workers})
+        return replace(self, options=options)
+
+    @property
+    def upper(self) -> int:
+        """Bytes of the task that makes the upper levels of ONE COG; 0 where there is none."""
+        return upper_levels_memory(self.image) if self.one_cog else 0
 
     @property
     def memory(self) -> int:

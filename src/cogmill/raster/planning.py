@@ -32,9 +32,8 @@ from cogmill.raster.footprint import source_window
 from cogmill.raster.fragments import assembly_memory
 from cogmill.raster.gdalwarp import gdalwarp_commands
 from cogmill.raster.grid import Grid, OutputTile, Window
-from cogmill.raster.memory import PROCESS_BASE, MemoryEstimate
+from cogmill.raster.memory import MemoryEstimate
 from cogmill.raster.options import PlanOptions
-from cogmill.raster.overviews import level_sizes, overview_count
 from cogmill.raster.placing import Placement, place
 from cogmill.raster.rasterplan import RasterPlan, Validity
 from cogmill.raster.reads import Read, WorkSize, piece_codec_of, window_reads
@@ -42,7 +41,7 @@ from cogmill.raster.reduced import ReducedImage
 from cogmill.raster.scales import kernel_scales
 from cogmill.raster.structure import Structure, page_address
 from cogmill.raster.tiff_tags import image_tags
-from cogmill.raster.upper_levels import streaming_memory
+from cogmill.raster.upper_levels import cog_levels, upper_levels_memory
 from cogmill.raster.warpspec import KernelScales, WarpSpec
 
 __all__ = [
@@ -68,6 +67,8 @@ def plan(
     stem: str,
     like: Grid | None = None,
     ground: Elevation | None = None,
+    *,
+    one_cog: bool = False,
 ) -> RasterPlan:
     """Return how one raster becomes COGs.
 
@@ -76,13 +77,16 @@ def plan(
     structure : Structure
         What inspection found.
     options : PlanOptions
-        What the user asked for; `memory` is what one child may use.
+        What the user asked for; `memory` is what one of `workers` children may use. Where that is
+        too little and fewer may share it, the plan's own options say how many.
     stem : str
         Output names begin with it.
     like : Grid, optional
         The grid of the raster that ``options.like`` names.
     ground : Elevation, optional
         Of the DEM that ``options.rpc_dem`` names.
+    one_cog : bool
+        Whether the output tiles become ONE COG, whose upper levels must fit the memory too.
 
     Returns
     -------
@@ -117,10 +121,12 @@ def plan(
     _refuse_elsewhere(options, spec)
     _warn_of_the_warp(structure, options, spec, notes)
     _warn_of_scales(kernel, scales, notes)
-    choice = choose(Job(structure, options, placement.target, spec, image, kernel))
+    choice = choose(Job(structure, options, placement.target, spec, image, kernel, one_cog))
+    if choice.warning:
+        notes.warn(choice.warning)
     return RasterPlan(
         stem=stem,
-        options=options,
+        options=choice.options,
         structure=structure,
         strategy=choice.strategy,
         reason=f"{_begin(placement)}; {choice.strategy}, for {choice.reason}",
@@ -188,9 +194,7 @@ def levels(plan: RasterPlan) -> tuple[tuple[int, int], ...]:
 
     Those up to `TILE_LEVELS` are the output tiles' own; the rest is for the overviews stage.
     """
-    grid = plan.target_grid
-    count = overview_count(grid.width, grid.height, plan.options.block, TILE_LEVELS)
-    return level_sizes(grid.width, grid.height, count)
+    return cog_levels(plan.image)
 
 
 def assembly(plan: RasterPlan) -> MemoryEstimate:
@@ -200,10 +204,7 @@ def assembly(plan: RasterPlan) -> MemoryEstimate:
 
 def upper_memory(plan: RasterPlan) -> int:
     """Return the peak in bytes of the task that computes one COG's upper levels, streaming."""
-    sizes = levels(plan)
-    if len(sizes) <= TILE_LEVELS + 1:
-        return PROCESS_BASE
-    return PROCESS_BASE + streaming_memory(plan.image, sizes[TILE_LEVELS])
+    return upper_levels_memory(plan.image)
 
 
 def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ import numpy as np
 from cogmill.raster.cascade import BlockRow, Cascade
 from cogmill.raster.cog import EncodedLevel, frame
 from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import Rows, encode_memory, encode_row
+from cogmill.raster.encode import TILE_OVERVIEWS, Rows, encode_memory, encode_row
 from cogmill.raster.encoded import EncodedBlocks
-from cogmill.raster.overviews import Method, level_sizes
+from cogmill.raster.memory import PROCESS_BASE
+from cogmill.raster.overviews import Method, level_sizes, overview_count
 
 #: Rows of blocks of the level that arrives that are held: read, halved and encoded.
 _STREAMED_ROWS: Final = 2
@@ -35,6 +36,21 @@ def streaming_memory(image: CogImage, size: tuple[int, int]) -> int:
     rows = {"width": width, "height": min(height, _STREAMED_ROWS * image.block)}
     grid = image.grid.model_copy(update=rows)
     return encode_memory(image.model_copy(update={"grid": grid}))
+
+
+def cog_levels(image: CogImage) -> tuple[tuple[int, int], ...]:
+    """Return width and height of all levels of ONE COG, the full resolution first."""
+    grid = image.grid
+    count = overview_count(grid.width, grid.height, image.block, TILE_OVERVIEWS)
+    return level_sizes(grid.width, grid.height, count)
+
+
+def upper_levels_memory(image: CogImage) -> int:
+    """Return the peak in bytes of the task that computes one COG's upper levels, streaming."""
+    sizes = cog_levels(image)
+    if len(sizes) <= TILE_OVERVIEWS + 1:
+        return PROCESS_BASE
+    return PROCESS_BASE + streaming_memory(image, sizes[TILE_OVERVIEWS])
 
 
 class UpperLevels:
