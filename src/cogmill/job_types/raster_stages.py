@@ -317,8 +317,9 @@ class PublishStage(StageType[Tools]):
                     key="publish",
                     params={},
                     requires=Requirements(
-                        # What streams can do with less: a small budget must not wait for ever.
-                        memory=min(PUBLISH_MEMORY, tools.child_memory),
+                        # A small budget must not wait for ever; but it is the whole of it, not one
+                        # child's share, that what needs more than a share may take.
+                        memory=min(PUBLISH_MEMORY, tools.child_memory * tools.workers),
                         seconds=PUBLISH_SECONDS,
                     ),
                 ),
