@@ -37,8 +37,8 @@ from cogmill.raster.reads import (
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.streaming import streaming_bytes
 from cogmill.raster.structure import Structure
-from cogmill.raster.virtual import virtual_decoding
 from cogmill.raster.upper_levels import upper_levels_memory
+from cogmill.raster.virtual import virtual_decoding
 from cogmill.raster.warpspec import WarpSpec
 
 #: By output: what its blocks may be larger than the source's, both lossless (LZW packs worse).

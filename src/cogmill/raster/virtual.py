@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import BlockUndecodable
-from cogmill.raster.fetching import ReadCounts, requests, touched
+from cogmill.raster.fetching import ReadCounts, most_fetched, requests, touched
 from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.source import Held, check_window
@@ -117,7 +117,7 @@ class VirtualReader:
         indices = touched(layout, window, bands)
         for index in indices.tolist():
             self.counts.block(index)
-        todo = requests(layout.blocks, indices)
+        todo = requests(layout.blocks, indices, most_fetched(layout))
         self.counts.requests += len(todo.ranges)
         self.counts.bytes_fetched += todo.nbytes
 
