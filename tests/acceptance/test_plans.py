@@ -20,9 +20,11 @@ from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
 from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
-from cogmill.raster.memory import GIB, MIB, worker_budget
+from cogmill.raster.memory import GIB, MIB, PROCESS_BASE, worker_budget
 from cogmill.raster.options import PlanOptions
 from cogmill.raster.planning import RasterPlan, assembly, plan, tile_reads
+from cogmill.raster.reads import source_pixel_bytes
+from cogmill.raster.streaming import streaming_bytes
 from cogmill.raster.structure import Structure
 from cogmill.settings import child_budget
 
@@ -174,10 +176,15 @@ def read_of_the_source(found: RasterPlan) -> Iterable[Window]:
 
 
 def cut_in_x(found: RasterPlan) -> bool:
-    """Return whether pieces are parts of a strip that cannot be decoded as a stream."""
+    """Return whether pieces are parts of a strip that fits neither as it is nor as a stream."""
     image: ImageLayout = found.structure.image
     parts = any(piece.width < image.width for piece in found.pieces)
-    assert not parts or image.compression not in STREAMED or not image.striped
+    if parts and image.striped and image.compression in STREAMED:
+        # The stream gathers a row of blocks of the intermediate: three times, at most 512 rows.
+        gathered = 3 * min(512, image.height) * image.width * source_pixel_bytes(found.structure)
+        assert gathered > (found.options.memory or 0) - PROCESS_BASE - streaming_bytes(
+            found.structure
+        )
     return parts
 
 

@@ -92,6 +92,18 @@ def test_strips_are_decoded_once_however_wide_their_row_of_blocks_is(
     assert made.strategy == "two-stage"
 
 
+def test_a_strip_is_cut_where_a_stream_of_it_would_need_more_than_the_strip() -> None:
+    # A row of blocks of the intermediate is two strips high.
+    image = layout((8132, 8132), (8132, 256), 7, "float64")
+    place = (5.0, 2.5e-05, 0.0, 62.0, 0.0, -2.5e-05)
+    asked = {"dst_crs": "EPSG:3857", "tile_size": 1024, "blocksize": 128, "memory": 472 * MIB}
+    made = planned(structure(image, "EPSG:4326", transform=place), **asked)
+    assert made.strategy == "two-stage"
+    assert not made.streamed
+    assert made.costs.two_stage.blocks_decoded == 2 * image.blocks.length
+    assert made.costs.direct.blocks_decoded > 8 * image.blocks.length
+
+
 def test_a_small_source_is_not_read_again_for_want_of_a_batch_that_it_cannot_fill() -> None:
     image = layout((2177, 461), (128, 1024), 2, planar="band")
     place = (-900000.0, 165.4, 0.0, -1200000.0, 0.0, -165.4)

@@ -191,8 +191,9 @@ def _largest(
 def _pieces(job: Job) -> tuple[tuple[Window, ...], bool, MemoryEstimate]:
     """Return the pieces that fit, whether they stream, and the largest one's peak.
 
-    Where not even one strip fits, it is decoded as a stream; where its codec cannot, the strip is
-    cut in X, and decoded again for each part. If nothing fits: what needs the least.
+    Where not even one strip fits, it is decoded as a stream; where its codec cannot, or a row of
+    blocks of the intermediate is too large to be gathered from it, the strip is cut in X, and
+    decoded again for each part. If nothing fits: what needs the least.
     """
     units = job.units
     budget = piece_room(job, job.memory)
@@ -201,11 +202,15 @@ def _pieces(job: Job) -> tuple[tuple[Window, ...], bool, MemoryEstimate]:
         pieces = cut_pieces(units, taken)
         return pieces, False, piece_estimate(job, pieces)
     single = cut_pieces(units, 1)
-    if streams(job.structure):
-        return single, True, streamed_estimate(job)
+    stream = streamed_estimate(job) if streams(job.structure) else None
+    if stream is not None and stream.total <= job.memory:
+        return single, True, stream
     width = fitting_columns(units, budget)
     parts = tuple(part for piece in single for part in work_tiles(piece, piece.height, width))
-    return parts, False, piece_estimate(job, parts)
+    cut = piece_estimate(job, parts)
+    if stream is not None and stream.total <= cut.total:
+        return single, True, stream
+    return parts, False, cut
 
 
 def _sources(reads: list[tuple[Read, ...]]) -> list[Window]:
