@@ -13,9 +13,11 @@ from tests.faults.conftest import PATIENCE_SECONDS, Site, alive, children_of, un
 
 from cogmill.core_machine import preflighting, running
 from cogmill.core_machine.children import ChildProcess
-from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
+from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus, Task, TaskKind
+from cogmill.core_machine.held import Held, HeldWork
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.errors import DatabaseUnavailable, Refused
+from cogmill.settings import CHILD_MEMORY, PARENT_MEMORY
 
 
 def busy(site: Site, count: int = 2) -> list[int]:
@@ -355,3 +357,45 @@ def test_two_reconcilers_at_once_repair_once(site: Site) -> None:
     site.go()
     site.work()
     assert site.ended(job).outputs == {"total": 1}
+
+
+def test_a_worker_offers_no_memory_that_its_idle_children_hold(site: Site) -> None:
+    memory, slots = 2**30, 3
+    site.use(site.settings.model_copy(update={"workers": slots, "memory": memory}))
+    site.work()
+    ((offered,),) = site.rows("SELECT memory FROM worker")
+    children = memory - PARENT_MEMORY
+    assert offered == children - 2 * CHILD_MEMORY
+    # Where shares are even, each slot has its own, whatever the others do.
+    held, share, ended = HeldWork(), children // slots, threading.Event()
+
+    def hold() -> None:
+        held.put(promised)
+        ended.wait(PATIENCE_SECONDS)
+
+    promised = Held(job_id="j", child=site.kept(), task=_task(share))
+    for taken in range(slots):
+        free = offered - held.memory(CHILD_MEMORY)
+        assert share <= free == children - taken * share - (slots - 1 - taken) * CHILD_MEMORY
+        threading.Thread(target=hold).start()
+        while len(held.all()) == taken:
+            pass
+    ended.set()
+
+
+def _task(memory: int) -> Task:
+    return Task(
+        id=1,
+        job_id="j",
+        position=0,
+        kind=TaskKind.WORK,
+        key="k",
+        params={},
+        job_type="toy",
+        job_version=1,
+        memory=memory,
+        seconds=1,
+        attempt=1,
+        failures=0,
+        max_failures=1,
+    )

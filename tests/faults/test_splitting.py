@@ -76,8 +76,8 @@ def test_a_task_that_cannot_be_split_fails_its_job_and_names_the_budget(site: Si
     failure = site.ended(job, JobStatus.FAILED).failure
     assert failure is not None
     assert (failure.code, failure.cause) == ("no-room", Cause.PERMANENT)
-    assert "needs 1632MB of memory, and no live worker has more than 896MB" in failure.message
-    assert failure.remedy == "start a worker with --memory 1760MB or more, then retry the job"
+    assert "needs 1632MB of memory, and no live worker has more than 760MB" in failure.message
+    assert "start a worker with --workers 1 --memory 1760MB or more" in failure.remedy
 
 
 def test_a_large_task_waits_where_no_worker_could_do_it_at_any_size(site: Site) -> None:

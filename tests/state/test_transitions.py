@@ -559,7 +559,7 @@ def test_a_plan_that_no_live_worker_has_room_for_fails_its_job_and_names_the_bud
     assert "a plan needs 1000MB of memory, and no live worker has more than 900MB" in (
         failure.message
     )
-    assert failure.remedy == "start a worker with --memory 1128MB or more, then retry the job"
+    assert "start a worker with --workers 1 --memory 1128MB or more" in failure.remedy
     with database.transaction() as conn:
         told = conn.execute("SELECT count(*) FROM event WHERE kind = 'task failed'").fetchone()
     assert told == (1,)

@@ -114,8 +114,8 @@ def test_memory_is_said_as_people_write_it(state: StateManager, database: Databa
     with database.transaction() as conn:
         conn.execute("UPDATE task SET memory = %s", (600 * MEBIBYTE,))
     said = reasons(state, job.id)
-    assert "needs 600 MB, and the largest live worker has 64 MB for its children" in said
-    assert "start one with --memory 728MB" in said
+    assert "needs 600 MB, and the largest live worker has 64 MB for one of its children" in said
+    assert "start one with --workers 1 --memory 728MB" in said
 
 
 class _Nobody:

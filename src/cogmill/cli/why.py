@@ -77,8 +77,8 @@ def _unclaimed(at: Standing, job_id: str) -> Iterator[str]:
         option = size_text(needed + PARENT_MEMORY).replace(" ", "")
         yield (
             f"{tasks}; task {at.next_key} needs {size_text(needed)}, and the largest live worker "
-            f"has {size_text(largest)} for its children: start one with --memory {option}, or "
-            "wait until it is planned again smaller"
+            f"has {size_text(largest)} for one of its children: start one with --workers 1 "
+            f"--memory {option}, or wait until it is planned again smaller"
         )
     elif at.ahead:
         yield f"{tasks}, behind {at.ahead} tasks of other jobs: add workers, or wait"

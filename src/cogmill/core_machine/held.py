@@ -146,6 +146,6 @@ class HeldWork:
             if held.task is not None
         ]
 
-    def memory(self) -> int:
-        """Return the bytes that running tasks were promised."""
-        return sum(held.task.memory for held in self.all() if held.task is not None)
+    def memory(self, idle: int) -> int:
+        """Return the bytes that running tasks were promised, beyond those of idle children."""
+        return sum(max(held.task.memory - idle, 0) for held in self.all() if held.task is not None)

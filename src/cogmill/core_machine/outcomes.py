@@ -62,7 +62,7 @@ def no_room(what: str, needs: int, budget: int) -> NoRoom:
     return NoRoom(
         f"{what} needs {megabytes(needs)} of memory, and no live worker has more than "
         f"{megabytes(budget)} for one that cannot be split",
-        f"start a worker with --memory {megabytes(needs + PARENT_MEMORY)} or more, "
+        f"start a worker with --workers 1 --memory {megabytes(needs + PARENT_MEMORY)} or more, "
         "then retry the job",
     )
 

@@ -26,7 +26,7 @@ from cogmill.core_machine.held import Held, HeldWork
 from cogmill.core_machine.state.listening import Listener
 from cogmill.core_machine.state.tasks import Attempt
 from cogmill.errors import CogmillError, TransientError
-from cogmill.settings import PARENT_MEMORY
+from cogmill.settings import PARENT_MEMORY, idle_reserve
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,9 @@ class Worker:
         self._with = equipment
         self._pace = equipment.pace
         self._place = place
-        self._memory = place.memory - PARENT_MEMORY
+        self._reserve = idle_reserve(place.memory, place.slots)
+        #: Of one task, while all other slots wait.
+        self._memory = place.memory - PARENT_MEMORY - (place.slots - 1) * self._reserve
         self._messages: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         self._held = HeldWork()
         # Held during calls of the database that say or change what this incarnation holds: a claim,
@@ -297,7 +299,7 @@ class Worker:
             # Until it is noted as held, nobody knows what this claim may have made.
             self._doubtful = True
             state = self._with.state
-            free = self._memory - self._held.memory()
+            free = self._memory - self._held.memory(self._reserve)
             work = state.tasks.claim(incarnation, free, job_id=first) if first else None
             work = work or state.tasks.claim(incarnation, free)
             claimed = work or state.cleanups.claim(incarnation)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from cogmill.settings import PARENT_MEMORY
+from cogmill.settings import CHILD_MEMORY, PARENT_MEMORY
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -18,7 +18,7 @@ GIB = 1 << 30
 #: A child with rasterio, pyproj, tifffile and imagecodecs loaded and PROJ's database open:
 #: VmHWM measured (CPython 3.11, rasterio 1.4.4), 115 MiB in a fresh process and 132 after tasks of
 #: every kind, when all codecs are loaded and the allocator keeps what it cannot give back.
-PROCESS_BASE = 136 * MIB
+PROCESS_BASE = CHILD_MEMORY
 #: What one child may use when nobody said what there is.
 DEFAULT_CHILD_MEMORY = 2 * GIB
 
