@@ -134,6 +134,16 @@ def test_a_dem_that_will_not_do_is_refused(
     assert sentence in str(refused.value)
 
 
+def test_a_hole_in_the_mask_of_a_dem_is_a_hole(tmp_path: Path) -> None:
+    path = write_dem(tmp_path / "dem.tif", nodata=None)
+    with rasterio.open(path, "r+") as file:
+        valid = np.full(file.shape, True)
+        valid[350, 500] = False
+        file.write_mask(valid)
+    with pytest.raises(Refused, match="has 1 cells without a height"):
+        elevation_of(str(path), "dem.tif", rational(), (WIDTH, HEIGHT))
+
+
 @pytest.mark.parametrize("field", ["units", "scales", "offsets"])
 def test_a_dem_of_other_values_than_metres_is_refused(tmp_path: Path, field: str) -> None:
     path = write_dem(tmp_path / "dem.tif")

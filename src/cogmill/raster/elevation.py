@@ -147,12 +147,11 @@ def _under(
 def _range(dataset: Any, name: str, window: Window) -> tuple[float, float]:
     """Return the lowest and the highest of these cells, none of which may be a hole."""
     low, high = math.inf, -math.inf
-    nodata = dataset.nodata
     for part in _bands(window):
-        heights = dataset.read(1, window=RasterioWindow(*part.rectangle)).astype(np.float64)
-        holes = ~np.isfinite(heights)
-        if nodata is not None:
-            holes |= heights == nodata
+        at = RasterioWindow(*part.rectangle)
+        heights = dataset.read(1, window=at)
+        # Nodata, or a mask or alpha band, which GDAL's transformer takes for ground.
+        holes = ~np.isfinite(heights) | (dataset.read_masks(1, window=at) == 0)
         if holes.any():
             raise Refused(
                 f"the DEM {name} has {int(holes.sum())} cells without a height under the raster",
