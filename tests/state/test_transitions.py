@@ -28,7 +28,7 @@ from cogmill.core_machine.reconciliation import ROOM_SECONDS, SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import Database
 from cogmill.core_machine.state.generations import NewJob, NewStage
-from cogmill.core_machine.state.tasks import Attempt, Settled
+from cogmill.core_machine.state.tasks import MOST_PASSED_OVER, Attempt, Settled
 from cogmill.core_machine.state.workers import Progress
 from cogmill.errors import DestinationBusy, Refused
 
@@ -331,6 +331,23 @@ def test_a_task_that_this_version_cannot_read_holds_up_no_other(
     with database.transaction() as conn:
         left = conn.execute("SELECT key, attempt FROM task WHERE status = 'ready'").fetchall()
     assert left == [("0", 0)]
+
+
+def test_a_queue_of_tasks_that_cannot_be_read_holds_up_no_claim_for_long(
+    state: StateManager, database: Database
+) -> None:
+    submit(state)
+    worker = join(state)
+    plan(state, worker, 2 * MOST_PASSED_OVER + 1)
+    with database.transaction() as conn:
+        conn.execute(
+            "UPDATE task SET params = '[]' WHERE kind = 'work' AND key <> %s",
+            [str(2 * MOST_PASSED_OVER)],
+        )
+    claims = [state.tasks.claim(worker, 64 * MEBIBYTE) for _ in range(3)]
+    assert [each.key if each else None for each in claims] == [
+        None, None, str(2 * MOST_PASSED_OVER),
+    ]  # fmt: skip
 
 
 def test_a_silent_worker_is_dead_only_at_the_second_look(state: StateManager, clock: Clock) -> None:

@@ -36,6 +36,8 @@ from cogmill.core_machine.state.rows import (
 from cogmill.core_machine.state.statements import statement
 from cogmill.errors import PermanentError
 
+MOST_PASSED_OVER = 50  # each is a transaction, and who claims does not beat meanwhile
+
 
 class Settled(Enum):
     """What a settle did: `LOST` means that the attempt was no longer the current one."""
@@ -91,15 +93,14 @@ class Tasks:
     ) -> Task | None:
         """Claim the first due task that this worker can take, as a new attempt.
 
-        A row that it cannot read is left to others, and holds up none behind it.
+        A row that it cannot read is left to others; `MOST_PASSED_OVER` a call hold up none behind.
 
         Parameters
         ----------
         free : int
             Bytes of the worker's budget that no running child has been promised.
         patience : float
-            Seconds for which a task that does not fit `free` is passed over; after them
-            nothing is claimed until it fits.
+            Seconds for which a task that does not fit is passed over; then all wait for it.
         job_id : str, optional
             Claim of this job only.
         """
@@ -108,7 +109,7 @@ class Tasks:
             execute(conn, "claim_in_order")
             row = fetch_one(
                 conn, "claim_task", incarnation=incarnation, free=free, patience=patience,
-                job_id=job_id, unreadable=sorted(self._unreadable),
+                job_id=job_id, unreadable=[*self._unreadable],
             )  # fmt: skip
             if row is None:
                 return None
@@ -121,16 +122,16 @@ class Tasks:
                 execute(conn, "start_job", job_id=task.job_id)
             return task
 
-        while True:
+        for _ in range(MOST_PASSED_OVER):
             with suppress(_Unreadable):
                 return self._database.run(work, name="claim")
+        return None
 
     def release_unknown_claims(self, incarnation: UUID, held: Collection[int]) -> int:
         """Give back what a claim without a reply may have taken; `held` are the known task ids."""
 
         def work(conn: Connection[Any]) -> int:
-            held_ids = list(held)
-            return execute(conn, "release_unknown_claims", incarnation=incarnation, held=held_ids)
+            return execute(conn, "release_unknown_claims", incarnation=incarnation, held=[*held])
 
         return self._database.run(work, name="release unknown", repeatable=True)
 
