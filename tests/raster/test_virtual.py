@@ -256,6 +256,32 @@ def test_blocks_are_those_of_the_members_where_they_agree(tmp_path: Path) -> Non
     assert (image.block_width, image.block_height, image.striped) == (128, 128, False)
 
 
+@pytest.mark.parametrize("said", ["none", "64.0", "", "-3", "0", "9" * 5000])
+def test_a_side_of_blocks_that_is_no_number_is_the_one_that_gdal_takes_of_itself(
+    said: str, tmp_path: Path
+) -> None:
+    sides = f"<BlockXSize>{said}</BlockXSize><BlockYSize>64</BlockYSize>"
+    path = virtual.of(virtual.band(A + B), extra=sides)(tmp_path)
+    write(path.with_name("b.tif"), Case(options=virtual.STRIPS))
+    image = seen(path).image
+    assert (image.block_width, image.block_height) == (128, 64)
+
+
+@pytest.mark.parametrize("name", ["subClass", "subclass", "SUBCLASS"])
+def test_what_a_vrt_is_counts_in_any_case_of_the_attributes_name(name: str, tmp_path: Path) -> None:
+    path = virtual.of(virtual.band("<PixelFunctionType>sum</PixelFunctionType>" + A + B))(tmp_path)
+    text = path.read_text().replace(
+        "<VRTRasterBand", f'<VRTRasterBand {name}="VRTDerivedRasterBand"'
+    )
+    path.write_text(text)
+    file = seen(path).file
+    assert isinstance(file, VirtualFile)
+    assert file.pixel_scratch >= 2 * 8
+    path.write_text(text.replace("<VRTDataset", f'<VRTDataset {name}="VRTWarpedDataset"'))
+    with pytest.raises(Refused, match="is a VRT with a VRTWarpedDataset"):
+        seen(path)
+
+
 def test_a_vrt_that_says_it_is_endless_has_no_endless_table(tmp_path: Path) -> None:
     virtual.members(tmp_path, "a.tif")
     size = (2**31 - 1, 2**31 - 1)

@@ -134,7 +134,7 @@ class _Checked:
         if depth > _DEEPEST:
             raise Refused(f"{data.name} is a VRT {_DEEPEST} VRTs deep in another", _TRANSLATE)
         self._into.virtual.append(data)
-        kind = root.get("subClass", "VRTDataset")
+        kind = _subclass(root, "VRTDataset")
         if root.tag != "VRTDataset" or kind != "VRTDataset":
             raise _depends(data, f"a {kind if root.tag == 'VRTDataset' else root.tag}")
         known = _known(root)
@@ -144,7 +144,7 @@ class _Checked:
                 f"{', '.join(known.types) or 'no type'}, which cannot be held",
                 "write it again: gdalbuildvrt or gdal_translate -of VRT",
             )
-        made = Element("VRTDataset", {k: v for k, v in root.attrib.items() if k != "subClass"})
+        made = Element("VRTDataset", dict(root.attrib))
         for part in root:
             if part.tag in _DROPPED:
                 continue
@@ -168,7 +168,7 @@ class _Checked:
     def _band(
         self, band: Element, data: ByteSource, root: Element, depth: int, *, mask: bool = False
     ) -> Element:
-        kind = band.get("subClass", "VRTSourcedRasterBand")
+        kind = _subclass(band, "VRTSourcedRasterBand")
         if kind not in _BANDS:
             raise _depends(data, f"a band of {kind}")
         language = band.findtext("PixelFunctionLanguage", "C").strip()
@@ -229,6 +229,12 @@ class _Checked:
         made.extend(part for part in source if part.tag not in replaced)
         made.extend([_rectangle("SrcRect", window), _rectangle("DstRect", at)])
         return made, found.data.name
+
+
+def _subclass(element: Element, default: str) -> str:
+    """Return what kind of dataset or band it is; GDAL heeds an attribute's name in any case."""
+    named = {name.lower(): value for name, value in element.attrib.items()}
+    return named.get("subclass", default)
 
 
 def _demand(part: Element, known: frozenset[str], data: ByteSource) -> None:

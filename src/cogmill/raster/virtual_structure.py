@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import rasterio
@@ -44,6 +45,8 @@ __all__ = ["inspect_virtual"]
 #: GDAL's blocks of a VRT that says nothing else.
 _BLOCK: Final = 128
 _MOST_BLOCKS: Final = 1 << 20
+#: Of a side in pixels.
+_MOST_DIGITS: Final = 10
 #: Of a block that is decoded, GDAL holds what the codec makes, the block with all its bands, and
 #: the same band by band in its cache.
 _COPIES: Final = 3
@@ -255,14 +258,19 @@ def _block(found: Document, rasters: dict[str, _Raster], size: tuple[int, int]) 
     if len(blocks) == 1:
         ((across, down),) = blocks
     else:
-        across, down = (
-            int(found.root.findtext(tag, str(_BLOCK))) for tag in ("BlockXSize", "BlockYSize")
-        )
+        across, down = (_said(found.root, tag) for tag in ("BlockXSize", "BlockYSize"))
     across, down = max(min(across, width), 1), max(min(down, height), 1)
     # Several together are as good an estimate, and a few bytes may say that a VRT is endless.
     while -(-width // across) * -(-height // down) > _MOST_BLOCKS:
         across, down = min(2 * across, width), min(2 * down, height)
     return across, down
+
+
+def _said(root: Element, tag: str) -> int:
+    """Return a side of a VRT's blocks; GDAL's own where the text is no number that it can be."""
+    text = root.findtext(tag, "").strip()
+    side = int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
+    return side or _BLOCK
 
 
 def _mask(image: ImageLayout) -> ImageLayout:
