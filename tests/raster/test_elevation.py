@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,13 @@ from tests.raster.test_placed_by_points import forget, write
 from tests.raster.test_warp import by_windows, differing, odd_windows, valid_share, whole_image
 from tests.raster.whole_job import WholeJob
 
-from cogmill.errors import Refused, SourceChanged, SourceWindowTooSmall
+from cogmill.errors import Refused, SourceChanged, SourceWindowTooSmall, StorageUnavailable
 from cogmill.raster import footprint as footprints
 from cogmill.raster.control import Elevation
 from cogmill.raster.elevation import elevation_of
 from cogmill.raster.gdal import environment
 from cogmill.raster.gdalwarp import RESULT, gdalwarp_commands
+from cogmill.raster.grid import Window
 from cogmill.raster.roundtrip import spread
 from cogmill.raster.target import target_grid
 from cogmill.raster.warp import WarpSpec, source_window, warp
@@ -92,6 +94,36 @@ def test_a_held_window_holds_what_summits_need_and_a_smaller_one_fails(
             needed = source_window(spec, window)
             warp(spec, None if needed is None else crop(held, needed), window)
     forget()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+
+
+def _other(path: Path) -> None:
+    path.write_text("no DEM")
+
+
+@pytest.mark.parametrize("dst", ["EPSG:4326", "EPSG:32610"])
+def test_a_dem_that_cannot_be_read_fails_the_warp_and_is_never_left_out(
+    tmp_path: Path, dst: str
+) -> None:
+    # Where it reprojects, GDAL warps on without it, and says that all pixels are valid.
+    path = write_dem(tmp_path / "dem.tif")
+    spec = on_the_ground(make_spec("rpc", "nearest", "int16", dst), path)
+    held, window = make_held(spec), Window(col_off=256, row_off=192, width=64, height=64)
+    good, expected, before = path.read_bytes(), warp(spec, held, window), log_levels()
+    for spoil in (Path.unlink, _cut, _other):
+        spoil(path)
+        with pytest.raises(StorageUnavailable, match=r"dem\.tif cannot be read \(.*dem\.tif.*\)"):
+            warp(spec, held, window)
+        path.write_bytes(good)
+        assert np.array_equal(warp(spec, held, window).pixels, expected.pixels)
+    assert log_levels() == before
+
+
+def log_levels() -> list[int]:
+    return [logging.getLogger(name).level for name in ("rasterio._env", "rasterio._err")]
 
 
 @pytest.mark.external("gdalwarp", "gdal_translate")

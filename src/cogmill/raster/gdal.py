@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import as_file, files
+from pathlib import PurePosixPath
 
 import imagecodecs
 import numpy as np
@@ -16,9 +18,14 @@ import rasterio
 import tifffile
 from pyproj.network import set_network_enabled  # type: ignore[attr-defined]  # it is public
 
+from cogmill.errors import StorageUnavailable
+
 #: Files of a VRT that GDAL keeps open, each perhaps with a decoded block or strip: one for each VRT
 #: within a VRT, and one.
 OPEN_MEMBERS = 4
+#: The loggers to which rasterio hands GDAL's errors, and what it says of one that GDAL survives.
+_LOGGERS = ("rasterio._env", "rasterio._err")
+_SIGNALLED = "GDAL signalled an error: err_no=%r, msg=%r"
 _CODEC_LIBRARIES = ("libdeflate", "zstd", "libjpeg_turbo", "libwebp")
 
 
@@ -50,6 +57,48 @@ def environment(cache_bytes: int) -> Iterator[None]:
         PROJ_NETWORK="OFF",
     ):
         yield
+
+
+@contextmanager
+def demand_readable(gdal_path: str) -> Iterator[None]:
+    """Raise at the end what GDAL signals of one file, and then goes on without it.
+
+    A DEM that cannot be opened, where the warp reprojects, is none to GDAL, and its pixels come
+    from elsewhere; one that cannot be read leaves a hole. Only rasterio's log tells of either.
+
+    Parameters
+    ----------
+    gdal_path : str
+        The file.
+
+    Raises
+    ------
+    StorageUnavailable
+        It could not be opened or read.
+    """
+    name, heard = PurePosixPath(gdal_path).name, list[str]()
+
+    def passes(record: logging.LogRecord) -> bool:
+        if record.msg == _SIGNALLED and isinstance(record.args, tuple) and not heard:
+            heard.extend(text for text in map(str, record.args) if name in text)
+        return record.levelno >= levels[record.name]
+
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = {logger.name: logger.getEffectiveLevel() for logger in loggers}
+    with ExitStack() as after:
+        for logger in loggers:
+            after.callback(logger.setLevel, logger.level)
+            after.callback(logger.removeFilter, passes)
+            logger.addFilter(passes)
+            logger.setLevel(min(levels[logger.name], logging.INFO))
+        try:
+            yield
+        finally:
+            if heard:
+                raise StorageUnavailable(
+                    f"{gdal_path} cannot be read ({heard[0]})",
+                    "check its permissions and its disk; cogmill inspect reads all that is needed",
+                )
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ the held window fails to be read, and is never taken for nodata.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import PermanentError, SourceWindowTooSmall
+from cogmill.raster.control import Rational
 from cogmill.raster.footprint import (
     Footprint,
     block_side,
@@ -24,6 +26,7 @@ from cogmill.raster.footprint import (
     source_window,
     warp_buffer_bytes,
 )
+from cogmill.raster.gdal import demand_readable
 from cogmill.raster.grid import Window
 from cogmill.raster.scales import kernel_scales
 from cogmill.raster.source import Held
@@ -92,6 +95,8 @@ def warp(spec: WarpSpec, held: Held | None, window: Window) -> Warped:
     ------
     SourceWindowTooSmall
         GDAL asked for a pixel that is not held: hold more, and count it.
+    StorageUnavailable
+        The DEM under rational polynomials cannot be read.
     """
     result = _invalid(spec, window)
     needs = footprint(spec, window)
@@ -112,7 +117,7 @@ def _invalid(spec: WarpSpec, window: Window) -> Warped:
 
 
 def _warp_chunks(spec: WarpSpec, held: Held, needs: Footprint, result: Warped) -> None:
-    window = result.window
+    window, dem = result.window, _dem(spec)
     document = warped_xml(spec, frame_xml(spec, held), needs.extra, block_side(spec, window))
     for chunk in needs.chunks:
         part = chunk.target.intersect(window)
@@ -123,13 +128,21 @@ def _warp_chunks(spec: WarpSpec, held: Held, needs: Footprint, result: Warped) -
         rows, cols = part.shift(-window.col_off, -window.row_off).slices
         direct = region == part and result.mask is None
         into = result.pixels[:, rows, cols] if direct else None
-        found = _read(document, region, into, held)
+        with demand_readable(dem) if dem else nullcontext():
+            found = _read(document, region, into, held)
         inner = part.shift(-region.col_off, -region.row_off).slices
         if into is None:
             result.pixels[:, rows, cols] = found[: spec.planes, inner[0], inner[1]]
         if result.mask is not None:
             # The last band is as large as the region only: it is no part of the result.
             result.mask[rows, cols] = np.where(found[-1][inner] > 0, _VALID, _NOT_VALID)
+
+
+def _dem(spec: WarpSpec) -> str | None:
+    """Return what GDAL reads beside the held pixels, where there is any."""
+    control = spec.source.control
+    ground = control.elevation if isinstance(control, Rational) else None
+    return None if ground is None else ground.path
 
 
 def _read(
