@@ -96,8 +96,8 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         explained=tuple(explain.explain(plan)),
         older=older,
     )
-    places = inputs.source, inputs.destination or "/", *[inputs.rpc_dem] * bool(inputs.rpc_dem)
-    local = any(Location.parse(place).scheme == FILE for place in places if place)
+    places = map(Location.parse, [*contributing, inputs.destination or "/"])
+    local = any(place.scheme == FILE for place in places)
     return Preflight(
         source_identity=_identity(contributing, like),
         prepared=prepared.model_dump(mode="json"),
