@@ -18,7 +18,7 @@ from tests.raster.whole_job import SMALL, WholeJob, tools
 
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged
 from cogmill.job_types.raster_members import inspected_virtual
-from cogmill.raster import gdal
+from cogmill.raster import gdal, virtual_document
 from cogmill.raster.grid import Window
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.stored import VirtualFile
@@ -279,6 +279,18 @@ def test_what_a_vrt_is_counts_in_any_case_of_the_attributes_name(name: str, tmp_
     assert file.pixel_scratch >= 2 * 8
     path.write_text(text.replace("<VRTDataset", f'<VRTDataset {name}="VRTWarpedDataset"'))
     with pytest.raises(Refused, match="is a VRT with a VRTWarpedDataset"):
+        seen(path)
+
+
+def test_vrts_that_name_each_other_without_end_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = virtual.nested(bands=2)(tmp_path)
+    file = seen(path).file
+    assert isinstance(file, VirtualFile)
+    assert file.text.count("c.tif") == 2**3  # each of two bands, in three VRTs
+    monkeypatch.setattr(virtual_document, "_LONGEST", len(file.text) // 2)
+    with pytest.raises(Refused, match=r"input\.vrt names .*\.vrt too often to be written out"):
         seen(path)
 
 

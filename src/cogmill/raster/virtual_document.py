@@ -16,6 +16,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Comment, Element, SubElement
 
+from cogmill.errors import Refused
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource
 
@@ -29,6 +30,8 @@ _MARK: Final = "cogmill-opens-this-vrt"
 #: says, so the lists are free to count with.
 _DIGITS: Final = ("PAM", "INTERNAL", "TABFILE", "WORLDFILE")
 _OPENINGS: Final = count()
+#: Characters of all VRTs in one, each as often as it is named there: tasks parse them all.
+_LONGEST: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +128,17 @@ class Document:
         ----------
         known : mapping of str to Known
             What is known of each raster, by its path.
-        """
-        return self._text(self.root, {**known, **self.known})
 
-    def _text(self, root: Element, known: Mapping[str, Known]) -> str:
-        made = copy.deepcopy(root)
+        Raises
+        ------
+        Refused
+            Its VRTs name each other so often that written out they are endless.
+        """
+        return self._text(self.root, {**known, **self.known}, {})
+
+    def _text(self, root: Element, known: Mapping[str, Known], texts: dict[str, str]) -> str:
+        """Return a VRT written out; `texts` are those of VRTs in it, as far as they are known."""
+        made, length = copy.deepcopy(root), 0
         made.insert(0, Comment(_MARK))
         for source in made.iter():
             if source.tag not in SOURCES:
@@ -139,7 +148,16 @@ class Document:
                 continue
             source.append(known[name.text].element(source.findtext("SourceBand", "1")))
             if name.text in self.inner:
-                name.text = self._text(self.inner[name.text], known)
+                path = name.text
+                if path not in texts:
+                    texts[path] = self._text(self.inner[path], known, texts)
+                name.text = texts[path]
+                length += len(name.text)
+                if length > _LONGEST:
+                    raise Refused(
+                        f"{self.virtual[0].name} names {path} too often to be written out",
+                        "name the rasters themselves in one VRT: gdalbuildvrt",
+                    )
             else:
                 option = SubElement(SubElement(source, "OpenOptions"), "OOI")
                 option.set("key", "GEOREF_SOURCES")
