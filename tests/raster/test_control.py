@@ -170,6 +170,17 @@ def test_an_echo_of_the_raster_elsewhere_on_the_target_is_refused() -> None:
         refuse_folded(source, far, None, "it")
 
 
+def test_an_echo_that_is_small_on_a_grid_of_the_world_is_refused() -> None:
+    source = source_grid("rpc")
+    world = Grid(crs=source.crs, transform=(-180, 0.05, 0, 90, 0, -0.05), width=7200, height=3600)
+    # 20 degrees east of the raster.
+    around = np.meshgrid(np.arange(1400.0, 1700.0), np.arange(800.0, 1000.0))
+    cols, rows = source.place_arrays(*world.position_arrays(*around))
+    assert ((cols > 0) & (cols < WIDTH) & (rows > 0) & (rows < HEIGHT)).sum() > 200
+    with pytest.raises(Refused, match=r"of the target grid.*; correct them, or give --bounds"):
+        refuse_folded(source, world, None, "it")
+
+
 def test_a_raster_is_placed_in_one_way() -> None:
     with pytest.raises(ValueError, match="not both"):
         Grid(crs="EPSG:4326", transform=(1, 1, 0, 0, 0, 1), width=9, height=9, control=rational())

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from cogmill.errors import Refused
-from cogmill.raster.control import Rational
+from cogmill.raster.control import Control, Rational, Spline
 from cogmill.raster.crs import Floats, transform, transform_back
 from cogmill.raster.grid import Grid
 from cogmill.raster.warpspec import WarpSpec
@@ -24,6 +24,9 @@ _GDAL_STEPS: Final = 21
 _ROUNDING_PIXELS: Final = 1.0
 #: Points along each side of the target, and of the source, at which a fold is looked for.
 _SIDE: Final = 129
+#: The same of the target where a way back is a formula: an echo of the raster is small on a grid of
+#: the world. (A spline has none: it is found by iteration from the points on.)
+_FINE_SIDE: Final = 513
 #: What may lie between a place and where it comes back to, as a part of the raster's diagonal: more
 #: is no residual of the points but another sheet of the polynomial.
 _SAME_SHEET: Final = 0.1
@@ -119,9 +122,10 @@ def refuse_folded(source: Grid, target: Grid, pipeline: str | None, name: str) -
     back = source.place_arrays(*there)
     part = max(_turned_over(*there), _turned_over(*back), _beyond((cols, rows), back, limit))
     if part:
-        raise _folded(name, "raster", part)
+        raise _folded(name, source.control, "raster", part)
     ends = source.crs, target.crs
-    xs, ys = transform_back(ends, pipeline, *target.position_arrays(*_lattice(target)))
+    fine = _SIDE if isinstance(source.control, Spline) else _FINE_SIDE
+    xs, ys = transform_back(ends, pipeline, *target.position_arrays(*_lattice(target, fine)))
     cols, rows = source.place_arrays(xs, ys)
     lost = np.isfinite(xs) & np.isfinite(ys) & ~np.isfinite(cols)
     with np.errstate(invalid="ignore"):
@@ -133,7 +137,7 @@ def refuse_folded(source: Grid, target: Grid, pipeline: str | None, name: str) -
     elsewhere = _beyond((xs[on], ys[on]), found, _SAME_SHEET * diagonal)
     part = max(turned, elsewhere, float(lost.mean()))
     if part:
-        raise _folded(name, "target grid", part)
+        raise _folded(name, source.control, "target grid", part)
 
 
 def _beyond(asked: tuple[Floats, Floats], found: tuple[Floats, Floats], limit: float) -> float:
@@ -143,8 +147,8 @@ def _beyond(asked: tuple[Floats, Floats], found: tuple[Floats, Floats], limit: f
     return float(off.mean()) if off.size else 0.0
 
 
-def _lattice(grid: Grid) -> tuple[Floats, Floats]:
-    cols, rows = np.meshgrid(np.linspace(0, grid.width, _SIDE), np.linspace(0, grid.height, _SIDE))
+def _lattice(grid: Grid, side: int = _SIDE) -> tuple[Floats, Floats]:
+    cols, rows = np.meshgrid(np.linspace(0, grid.width, side), np.linspace(0, grid.height, side))
     return cols, rows
 
 
@@ -161,9 +165,12 @@ def _turned_over(firsts: Floats, seconds: Floats) -> float:
     return float(min((known > 0).mean(), (known < 0).mean()))
 
 
-def _folded(name: str, where: str, part: float) -> Refused:
+def _folded(name: str, control: Control, where: str, part: float) -> Refused:
+    what, remedy = "points", "use --gcps with a lower order, correct the points"
+    if isinstance(control, Rational):
+        what, remedy = "rational polynomials", "correct them"
     return Refused(
-        f"the points that place {name} fold over {max(part * 100, 1):.0f} % of the {where}: places "
+        f"the {what} that place {name} fold over {max(part * 100, 1):.0f} % of the {where}: places "
         "there have no one pixel",
-        "use --gcps with a lower order, correct the points, or give --bounds without that part",
+        f"{remedy}, or give --bounds without that part",
     )
