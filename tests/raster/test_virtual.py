@@ -344,6 +344,67 @@ def test_what_is_fetched_is_an_estimate_from_the_members_and_said_to_be(tmp_path
     assert 0.8 * stored < fetched <= stored
 
 
+def test_a_vrt_of_more_tiles_than_a_plan_can_hold_is_refused_where_pixels_are_copied(
+    tmp_path: Path,
+) -> None:
+    virtual.members(tmp_path, "a.tif")
+    path = virtual.document(tmp_path / "input.vrt", [virtual.band(A)], (2**31 - 1, 1))
+    with pytest.raises(Refused, match="2147483647 x 1 pixels"):
+        WholeJob(path, f"{tmp_path}/out/").preflight()
+
+
+def test_a_block_size_that_is_no_number_is_not_heeded(tmp_path: Path) -> None:
+    unlike = virtual.mosaic()(tmp_path)
+    write(unlike.with_name("b.tif"), Case(options=virtual.STRIPS))
+    end = "</VRTDataset>"
+    odd = "<BlockXSize>a few</BlockXSize><BlockYSize> 64 </BlockYSize>" + end
+    unlike.write_text(unlike.read_text().replace(end, odd))
+    assert (seen(unlike).image.block_width, seen(unlike).image.block_height) == (128, 64)
+
+
+@pytest.mark.parametrize(("said", "nodata"), [("1", None), ("yes", None), ("0", 7.0), ("no", 7.0)])
+def test_a_nodata_value_that_is_hidden_only_fills(
+    said: str, nodata: float | None, tmp_path: Path
+) -> None:
+    path = virtual.mosaic(nodata="7")(tmp_path)
+    hidden = f"</NoDataValue><HideNoDataValue>{said}</HideNoDataValue>"
+    path.write_text(path.read_text().replace("</NoDataValue>", hidden))
+    structure = seen(path)
+    assert structure.nodata == (nodata,)
+    with rasterio.open(path) as dataset:
+        assert dataset.nodatavals == (nodata,)
+        np.testing.assert_array_equal(read(structure).pixels, dataset.read())
+
+
+@pytest.mark.parametrize(
+    ("function", "sources"), [("diff", A + B + A), ("nosuch", A), ("interpolate_linear", A + B)]
+)
+@pytest.mark.parametrize("where", ["band", "mask", "nested"])
+def test_a_function_that_fails_is_refused_for_gdal_may_give_zeros_instead(
+    function: str, sources: str, where: str, tmp_path: Path
+) -> None:
+    virtual.members(tmp_path, "a.tif", "b.tif")
+    name = f"<PixelFunctionType>{function}</PixelFunctionType>"
+    bands = [virtual.band(name + sources, subclass="VRTDerivedRasterBand")]
+    path = tmp_path / "input.vrt"
+    match where:
+        case "band":
+            virtual.document(path, bands)
+        case "mask":
+            virtual.document(path, [virtual.band(A)], extra=f"<MaskBand>{bands[0]}</MaskBand>")
+        case _:
+            virtual.document(tmp_path / "inner.vrt", bands)
+            virtual.document(path, [virtual.band(virtual.source("inner.vrt"))])
+    with pytest.raises(Refused, match=f"function '{function}', which fails"):
+        seen(path)
+
+
+def test_a_band_is_named_in_digits_that_gdal_reads(tmp_path: Path) -> None:
+    path = virtual.of(virtual.band(virtual.source("a.tif", band="\u0661")))(tmp_path)
+    with pytest.raises(Refused, match="reads band \u0661 of"):
+        seen(path)
+
+
 def test_a_document_type_is_refused_before_it_is_expanded(tmp_path: Path) -> None:
     path = virtual.of(virtual.band(A))(tmp_path)
     path.write_text('<?xml version="1.0"?><!DOCTYPE V [<!ENTITY a "b">]>' + path.read_text())

@@ -9,7 +9,7 @@ that could not be opened reads as 0, and nothing is said.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -61,6 +61,15 @@ class Known:
             "BlockXSize": self.block_width, "BlockYSize": self.block_height,
         }  # fmt: skip
         return Element("SourceProperties", {name: str(value) for name, value in said.items()})
+
+    def hollow(self) -> Element:
+        """Return a VRT that is like the member, and made of nothing."""
+        made = Element(
+            "VRTDataset", {"rasterXSize": str(self.width), "rasterYSize": str(self.height)}
+        )
+        for kind in self.types:
+            SubElement(made, "VRTRasterBand", {"dataType": kind})
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,23 @@ class Document:
             Its VRTs name each other so often that written out they are endless.
         """
         return self._text(self.root, {**known, **self.known}, {})
+
+    def computed(self, known: Mapping[str, Known]) -> Iterator[str]:
+        """Yield a VRT of each band that is computed of others, over rasters without any pixels.
+
+        Parameters
+        ----------
+        known : mapping of str to Known
+            What is known of each raster, by its path.
+        """
+        hollow = {path: each.hollow() for path, each in {**known, **self.known}.items()}
+        alone = Document(root=self.root, inner=hollow, virtual=self.virtual)
+        for root in (self.root, *self.inner.values()):
+            for band in root.iter("VRTRasterBand"):
+                if band.find("PixelFunctionType") is not None:
+                    made = Element("VRTDataset", {"rasterXSize": "1", "rasterYSize": "1"})
+                    made.append(band)
+                    yield alone._text(made, {**known, **self.known}, {})
 
     def _text(self, root: Element, known: Mapping[str, Known], texts: dict[str, str]) -> str:
         """Return a VRT written out; `texts` are those of VRTs in it, as far as they are known."""

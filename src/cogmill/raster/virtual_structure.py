@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import Refused
 from cogmill.raster.foreign import check_magic
@@ -42,6 +44,8 @@ from cogmill.raster.warpspec import GDAL_TYPES
 
 __all__ = ["inspect_virtual"]
 
+#: What GDAL takes for no, in upper case.
+_FALSE: Final = frozenset({"0", "NO", "FALSE", "OFF"})
 #: GDAL's blocks of a VRT that says nothing else.
 _BLOCK: Final = 128
 _MOST_BLOCKS: Final = 1 << 20
@@ -121,6 +125,7 @@ def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure
     rasters = {path: _raster(member, path) for path, member in found.rasters.items()}
     known = {path: raster.known for path, raster in rasters.items()}
     _check_placed(found, {**known, **found.known})
+    _check_functions(found, known, data.name)
     text = found.text(known)
     meaning = gdal_meaning(data.name, renamed(text), "VRT")
     types = {band.get("dataType", "Byte") for band in found.root.findall("VRTRasterBand")}
@@ -131,8 +136,8 @@ def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure
         )
     size = (meaning.pop("width"), meaning.pop("height"))
     image = _image(found, rasters, size, (meaning["bands"], meaning["dtype"]))
-    said = found.root.findtext("VRTRasterBand/NoDataValue", "")
-    meaning["nodata"] = source_nodata(data.name, meaning["dtype"], meaning["nodata"], said.strip())
+    said = _nodata(found)
+    meaning["nodata"] = source_nodata(data.name, meaning["dtype"], meaning["nodata"], said)
     masked = meaning.pop("masked")
     return Structure.model_validate(
         meaning
@@ -206,7 +211,7 @@ def _check_placed(found: Document, known: Mapping[str, Known]) -> None:
     """Refuse pixels and bands that members do not have: GDAL may read them as nodata."""
     for placed in found.placed:
         has, band = known[placed.path], placed.band.removeprefix("mask").lstrip(",") or "1"
-        there = band.isdecimal() and 1 <= int(band) <= len(has.types)
+        there = band.isascii() and band.isdecimal() and 1 <= int(band) <= len(has.types)
         right, bottom = placed.window.col_stop, placed.window.row_stop
         if not there or right > has.width or bottom > has.height:
             what = f"band {placed.band}" if not there else f"pixels up to {right} x {bottom}"
@@ -215,6 +220,36 @@ def _check_placed(found: Document, known: Mapping[str, Known]) -> None:
                 f"bands of {has.width} x {has.height}",
                 "make the VRT again from its members: gdalbuildvrt",
             )
+
+
+def _check_functions(found: Document, known: Mapping[str, Known], name: str) -> None:
+    """Refuse functions that GDAL does not have, or that fail on these sources.
+
+    A function may fail without a word, and who reads pixels is then given zeros. Checksums tell.
+    """
+    for text in found.computed(known):
+        try:
+            with (
+                warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+                rasterio.open(renamed(text), driver="VRT") as dataset,
+            ):
+                dataset.checksum(1, window=RasterioWindow(0, 0, 1, 1))
+        except RasterioError as error:
+            function = ElementTree.fromstring(text).findtext("VRTRasterBand/PixelFunctionType", "")
+            raise Refused(
+                f"{name} computes its pixels by the function {function!r}, which fails on "
+                "its sources, or is none of GDAL's own",
+                "correct the VRT, or make one raster with gdal_calc.py",
+            ) from error
+
+
+def _nodata(found: Document) -> str:
+    """Return the first nodata value that a band says, if it is not hidden: then it only fills."""
+    for band in found.root.findall("VRTRasterBand"):
+        if band.find("NoDataValue") is not None:
+            hidden = band.findtext("HideNoDataValue", "0").strip().upper() not in _FALSE
+            return "" if hidden else band.findtext("NoDataValue", "").strip()
+    return ""
 
 
 def _image(
