@@ -243,6 +243,20 @@ def test_a_vrt_that_is_reached_by_a_link_names_its_members_from_where_it_lies(
         np.testing.assert_array_equal(read(seen(here / "link.vrt")).pixels, dataset.read())
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_member_beyond_a_linked_folder_is_the_one_that_the_file_system_finds(
+    tmp_path: Path, *, absolute: bool
+) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    virtual.members(tmp_path, "a.tif", "real/a.tif")
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    name = f"{tmp_path}/./link//../a.tif" if absolute else "link/../a.tif"
+    band = virtual.band(virtual.source(name, relative=int(not absolute)))
+    path = virtual.document(tmp_path / "input.vrt", [band])
+    with rasterio.open(tmp_path / "real" / "a.tif") as dataset:
+        np.testing.assert_array_equal(read(seen(path)).pixels, dataset.read())
+
+
 def test_blocks_are_those_of_the_members_where_they_agree(tmp_path: Path) -> None:
     tiles = seen(virtual.mosaic()(_folder(tmp_path, "tiles"))).image
     assert (tiles.block_width, tiles.block_height, tiles.striped) == (64, 48, False)

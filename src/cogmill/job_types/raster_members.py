@@ -100,7 +100,18 @@ def _location(named: Reference, storage: Storage) -> Location:
             f"{named.holder} names {named.name} from whatever folder GDAL is started in",
             'write relativeToVRT="1" there, or an absolute name',
         )
-    return Location.parse(named.name, base.path)
+    return _walked(named.name, base, storage)
+
+
+def _walked(name: str, base: Location, storage: Storage) -> Location:
+    """Return what the file system finds: ``..`` leaves the folder to which a link leads."""
+    at = Location.parse("/") if name.startswith("/") else base
+    for part in name.split("/"):
+        if part == "..":
+            at = storage.canonical(at).parent
+        elif part not in ("", "."):
+            at = at.as_collection().join(part)
+    return at
 
 
 def _refuse_mask(location: Location, storage: Storage) -> None:

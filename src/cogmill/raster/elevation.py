@@ -63,7 +63,8 @@ def elevation_of(
                 files = tuple(dataset.files)
     except RasterioError as error:
         raise Refused(
-            f"{name} cannot be read as a GeoTIFF: {error}", "name a DEM with --rpc-dem"
+            f"the DEM {name} cannot be read as a GeoTIFF: {error}",
+            f"make one of it first: gdal_translate {name} DEM.tif",
         ) from error
     return Elevation(path=gdal_path, low=low, high=high), files
 
