@@ -813,7 +813,7 @@ VIRTUAL = (
     Row(
         "a member named from the folder that GDAL is started in",
         virtual.of(virtual.band(virtual.source("a.tif", relative=0))),
-        refused='INPUT names a.tif from whatever folder GDAL is started in; write relativeToVRT="1" there, or an absolute name',
+        refused="INPUT names a.tif from whatever folder GDAL is started in; make it again from absolute names: gdalbuildvrt OUTPUT.vrt /FOLDER/*.tif",
     ),
     Row(
         "a member that is no GeoTIFF",

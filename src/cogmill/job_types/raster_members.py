@@ -98,7 +98,7 @@ def _location(named: Reference, storage: Storage) -> Location:
     if not beside and not named.name.startswith("/"):
         raise Refused(
             f"{named.holder} names {named.name} from whatever folder GDAL is started in",
-            'write relativeToVRT="1" there, or an absolute name',
+            "make it again from absolute names: gdalbuildvrt OUTPUT.vrt /FOLDER/*.tif",
         )
     return _walked(named.name, base, storage)
 
