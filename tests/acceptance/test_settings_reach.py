@@ -16,7 +16,7 @@ from tests.acceptance.conftest import Figure
 from tests.acceptance.killing import QUICK_PACE, Home
 from tests.unit.test_architecture import Module, constructions, environment_reads, modules
 
-from cogmill.settings import PARENT_MEMORY, child_budget
+from cogmill.settings import PARENT_MEMORY, child_budget, idle_reserve
 
 MIB = 1 << 20
 PACKAGES = Path(__file__).parent / "packages"
@@ -72,7 +72,8 @@ def test_changing_COGMILL_MEMORY_reaches_parent_child_and_GDAL(home: Home, figur
         in_force = there.call("doctor", "--json").document["settings"]
         outputs, offered = reflected(there, number)
         assert in_force["memory"] == size
-        assert offered == size - PARENT_MEMORY
+        waiting = (WORKERS - 1) * idle_reserve(size, WORKERS)
+        assert offered == size - PARENT_MEMORY - waiting
         assert outputs["child_memory"] == child_budget(size, WORKERS)
         assert outputs["workers"] == WORKERS
         # GDAL's own cache has a setting of its own, since GDAL never decodes a source.

@@ -176,7 +176,7 @@ def test_an_echo_that_is_small_on_a_grid_of_the_world_is_refused() -> None:
     # 20 degrees east of the raster.
     around = np.meshgrid(np.arange(1400.0, 1700.0), np.arange(800.0, 1000.0))
     cols, rows = source.place_arrays(*world.position_arrays(*around))
-    assert ((cols > 0) & (cols < WIDTH) & (rows > 0) & (rows < HEIGHT)).sum() > 200
+    assert ((cols > 0) & (cols < WIDTH) & (rows > 0) & (rows < HEIGHT)).sum() > 100
     with pytest.raises(Refused, match=r"of the target grid.*; correct them, or give --bounds"):
         refuse_folded(source, world, None, "it")
 

@@ -14,16 +14,19 @@ import rasterio
 import rasterio.shutil
 from tests.raster import virtual_makers as virtual
 from tests.raster.rasters import HEIGHT, WIDTH, Case, write
+from tests.raster.reference import Kind, make_spec
 from tests.raster.whole_job import SMALL, WholeJob, tools
 
-from cogmill.errors import BlockUndecodable, Refused, SourceChanged
+from cogmill.errors import BlockUndecodable, Refused, SourceChanged, SourceWindowTooSmall
 from cogmill.job_types.raster_members import inspected_virtual
 from cogmill.raster import gdal, virtual_document
 from cogmill.raster.grid import Window
 from cogmill.raster.rasterplan import RasterPlan
+from cogmill.raster.source import Held
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
 from cogmill.raster.virtual import opened_virtual, portions
+from cogmill.raster.warp import warp
 from cogmill.storage.location import Location
 
 MERCATOR: dict[str, Any] = {**SMALL, "dst_crs": "EPSG:3857"}
@@ -424,3 +427,15 @@ def test_a_document_type_is_refused_before_it_is_expanded(tmp_path: Path) -> Non
     path.write_text('<?xml version="1.0"?><!DOCTYPE V [<!ENTITY a "b">]>' + path.read_text())
     with pytest.raises(Refused, match="declares a document type"):
         seen(path)
+
+
+def test_a_window_that_is_too_small_fails_a_second_time_after_a_vrt_in_a_vrt(
+    tmp_path: Path,
+) -> None:
+    read(seen(virtual.nested()(tmp_path)))
+    spec = make_spec("utm-3857", Kind("float32"), "bilinear")
+    for _ in range(3):
+        corner = Window(col_off=0, row_off=0, width=40, height=40)
+        held = Held(window=corner, pixels=np.ones((1, 40, 40), np.float32), mask=None)
+        with pytest.raises(SourceWindowTooSmall):
+            warp(spec, held, spec.target.window)

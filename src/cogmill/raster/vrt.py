@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -22,6 +23,9 @@ from cogmill.raster.warpspec import GDAL_TYPES, KERNELS, WarpSpec
 
 #: A source that no one can open: reading it fails, where a hole would read as valid zeros.
 OUTSIDE = "/nonexistent/cogmill/outside-the-held-window"
+#: Told apart by it, for GDAL may keep what it opened, and what it could not open, under a name: the
+#: next that fails would read as 0 (see `virtual_document`).
+_FRAMES = count()
 #: GDAL must not split a region by itself: `footprint` has cut it, and knows what it takes.
 _NO_LIMIT = "1e12"
 #: What a valid pixel of the validity band holds: every type can.
@@ -41,11 +45,11 @@ def frame_xml(spec: WarpSpec, held: Held) -> str:
         Its arrays are addressed, not copied: they must outlive every reading of the VRT.
     """
     size = f"rasterXSize={_quoted(spec.source.width)} rasterYSize={_quoted(spec.source.height)}"
-    parts = [f"<VRTDataset {size}>"]
+    parts, frame = [f"<VRTDataset {size}>"], next(_FRAMES)
     for plane in range(spec.planes):
         parts += [
             _band(spec.dtype, plane + 1),
-            *_sources(spec.source, held.window, held.pixels, plane),
+            *_sources(frame, (spec.source.window, held.window), held.pixels, plane),
             "</VRTRasterBand>",
         ]
     if spec.target_mask:
@@ -60,7 +64,7 @@ def frame_xml(spec: WarpSpec, held: Held) -> str:
             raise ValueError("the source has a mask and none is held")
         parts += [
             '<MaskBand><VRTRasterBand dataType="Byte">',
-            *_sources(spec.source, held.window, held.mask[np.newaxis], 0),
+            *_sources(frame, (spec.source.window, held.window), held.mask[np.newaxis], 0),
             "</VRTRasterBand></MaskBand>",
         ]
     return "".join([*parts, "</VRTDataset>"])
@@ -71,8 +75,11 @@ def _band(dtype: str, band: int, subclass: str = "") -> str:
     return f"<VRTRasterBand dataType={quoteattr(GDAL_TYPES[dtype])} band={_quoted(band)}{kind}>"
 
 
-def _sources(source: Grid, window: Window, array: npt.NDArray[Any], plane: int) -> Iterator[str]:
+def _sources(
+    frame: int, windows: tuple[Window, Window], array: npt.NDArray[Any], plane: int
+) -> Iterator[str]:
     """Yield the held window of one plane, and what surrounds it as sources nobody can open."""
+    whole, window = windows
     planes, rows, cols = array.shape
     if (cols, rows) != (window.width, window.height):
         raise ValueError(f"{cols} x {rows} pixels are held for {window}")
@@ -80,11 +87,11 @@ def _sources(source: Grid, window: Window, array: npt.NDArray[Any], plane: int) 
     name = (
         f"MEM:::DATAPOINTER={array.ctypes.data},PIXELS={cols},LINES={rows},BANDS={planes},"
         f"DATATYPE={GDAL_TYPES[array.dtype.name]},PIXELOFFSET={col},LINEOFFSET={row},"
-        f"BANDOFFSET={band}"
+        f"BANDOFFSET={band},FRAME={frame}"
     )
     yield _source(name, plane + 1, array.dtype.name, window)
-    for part in surroundings(source.window, window):
-        yield _source(OUTSIDE, 1, array.dtype.name, part)
+    for part in surroundings(whole, window):
+        yield _source(f"{OUTSIDE}-{frame}", 1, array.dtype.name, part)
 
 
 def surroundings(whole: Window, held: Window) -> list[Window]:
