@@ -80,9 +80,10 @@ def _found(named: Reference, storage: Storage) -> Found:
     if path is None:
         raise Refused(f"GDAL cannot open {location}, which {named.holder} names", _COPY)
     member = _Member(location, storage)
-    if is_vrt(member):
+    virtual = is_vrt(member)
+    if virtual:
         _refuse_mask(location, storage)
-    return Found(member, path)
+    return Found(member, path, virtual)
 
 
 def _location(named: Reference, storage: Storage) -> Location:

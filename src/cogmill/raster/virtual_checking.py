@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from cogmill.errors import Refused
-from cogmill.raster.foreign import is_vrt
 from cogmill.raster.gdal import OPEN_MEMBERS
 from cogmill.raster.grid import Window
 from cogmill.raster.header import ByteSource, read_exactly
@@ -81,10 +80,13 @@ class Found:
         Its bytes, under the name that names it for good.
     gdal_path : str
         The same for GDAL.
+    virtual : bool
+        Whether it is a VRT.
     """
 
     data: ByteSource
     gdal_path: str
+    virtual: bool
 
 
 Find = Callable[[Reference], Found]
@@ -212,7 +214,7 @@ class _Checked:
         window, at = _rectangles(source, root, data, found.data.name)
         self._into.computes |= source.tag == "ComplexSource"
         path = found.gdal_path
-        if self._seen.get(path, 0) <= depth and is_vrt(found.data):
+        if found.virtual and self._seen.get(path, 0) <= depth:
             # Again where it lies deeper: how deep all of it lies is what is limited.
             self._into.inner[path] = self.dataset(found.data, _parsed(found.data), depth + 1)
             self._into.known[path] = _known(self._into.inner[path])
@@ -277,12 +279,13 @@ def _rectangles(
 
 
 _SIDES: Final = ("col_off", "row_off", "width", "height")
+_RECTANGLE: Final = ("xOff", "yOff", "xSize", "ySize")
 
 
 def _sides(rectangle: Element | None) -> tuple[float, ...] | None:
     if rectangle is None:
         return None
-    return tuple(_number(rectangle.get(name)) for name in ("xOff", "yOff", "xSize", "ySize"))
+    return tuple(_number(rectangle.get(name)) for name in _RECTANGLE)
 
 
 def _number(text: str | None) -> float:
@@ -294,8 +297,7 @@ def _number(text: str | None) -> float:
 
 
 def _rectangle(tag: str, window: Window) -> Element:
-    names = ("xOff", "yOff", "xSize", "ySize")
-    return Element(tag, dict(zip(names, map(str, window.rectangle), strict=True)))
+    return Element(tag, dict(zip(_RECTANGLE, map(str, window.rectangle), strict=True)))
 
 
 def _known(root: Element) -> Known:
