@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
-from tests.raster.reference import HEIGHT, KINDS, WIDTH
+from tests.raster.reference import HEIGHT, KINDS, WIDTH, suggested
 
 from cogmill.raster.control import Control, Point, Rational, by_points
 from cogmill.raster.crs import crs_text
 from cogmill.raster.elevation import elevation_of
-from cogmill.raster.geodesy import choose_operation, footprint
 from cogmill.raster.grid import PIXELS, Grid
-from cogmill.raster.target import target_grid
-from cogmill.raster.warp import WarpSpec, kernel_scales
+from cogmill.raster.warp import WarpSpec
 
 #: As on real satellites: a skew, a curve, and terms of the denominators.
 _LINE_NUM = (
@@ -99,26 +97,4 @@ def make_spec(
     how: str, resampling: str, kind: str = "uint8x3", dst: str = "EPSG:3857", scale: float = 1.0
 ) -> WarpSpec:
     """Return the warp of a raster placed by points to the grid that a job would choose."""
-    source, pixels = source_grid(how), KINDS[kind]
-    target_crs, pipeline = crs_text(dst), None
-    if source.crs != target_crs:
-        pipeline = choose_operation(source.crs, target_crs, footprint(source)).pipeline
-    target = target_grid(source, target_crs, pipeline)
-    if scale != 1.0:
-        size = target.transform[1] * scale, -target.transform[5] * scale
-        target = target_grid(source, target_crs, pipeline, size)
-    spec = WarpSpec(
-        source=source,
-        target=target,
-        resampling=resampling,
-        coordinate_operation=pipeline,
-        dtype=pixels.dtype,
-        bands=pixels.bands,
-        source_nodata=pixels.nodata,
-        target_nodata=pixels.nodata,
-        source_alpha=pixels.alpha,
-        source_mask=pixels.mask,
-        target_mask=pixels.target_mask,
-    )
-    scales = kernel_scales(spec)
-    return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale})
+    return suggested(source_grid(how), dst, KINDS[kind], resampling, scale)

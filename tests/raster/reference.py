@@ -68,18 +68,20 @@ PLACES: dict[str, tuple[str, str, tuple[float, float, float, float, float, float
 }
 
 
-def make_spec(
-    place: str, kind: Kind, resampling: str, resolution: float | None = None, scale: float = 1.0
-) -> WarpSpec:
+def make_spec(place: str, kind: Kind, resampling: str, scale: float = 1.0) -> WarpSpec:
     """Return the warp of a made-up raster to the grid that a job would choose."""
     src, dst, transform = PLACES[place]
     source = Grid(crs=crs_text(src), transform=transform, width=WIDTH, height=HEIGHT)
-    target_crs = crs_text(dst)
-    pipeline = None
-    if src != dst:
+    return suggested(source, dst, kind, resampling, scale)
+
+
+def suggested(source: Grid, dst: str, kind: Kind, resampling: str, scale: float = 1.0) -> WarpSpec:
+    """Return the warp of a raster to the grid that a job would choose, or to coarser pixels."""
+    target_crs, pipeline = crs_text(dst), None
+    if source.crs != target_crs:
         pipeline = choose_operation(source.crs, target_crs, footprint(source)).pipeline
     target = target_grid(source, target_crs, pipeline)
-    if resolution is None and scale != 1.0:
+    if scale != 1.0:
         size = target.transform[1] * scale, -target.transform[5] * scale
         target = target_grid(source, target_crs, pipeline, size)
     spec = WarpSpec(

@@ -77,9 +77,7 @@ def test_that_more_is_needed_because_gdal_looks_at_the_way_there(
     forget()
     monkeypatch.setattr(footprints, "apart", lambda spec: (0.0, 0.0))
     with pytest.raises(SourceWindowTooSmall):
-        for window in odd_windows(spec, 61):
-            needed = source_window(spec, window)
-            warp(spec, None if needed is None else crop(held, needed), window)
+        by_windows(spec, held, odd_windows(spec, 61))
     forget()
 
 
