@@ -25,11 +25,12 @@ from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
 from cogmill.raster.memory import GIB, MIB
 from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import RasterPlan, assembly, levels, plan, tile_reads, upper_memory
+from cogmill.raster.planning import RasterPlan, assembly, plan, tile_reads
 from cogmill.raster.plot import plot
 from cogmill.raster.reads import source_reads
 from cogmill.raster.source import SourceReader
 from cogmill.raster.structure import Structure, inspect
+from cogmill.raster.upper_levels import cog_levels, upper_levels_memory
 from cogmill.settings import child_budget
 
 STRIPED = layout((2000, 1700), (2000, 37))
@@ -337,10 +338,10 @@ def test_tiles_are_named_by_row_and_column_and_lie_on_the_grid() -> None:
 
 def test_one_cog_has_levels_down_to_one_block() -> None:
     made = planned(structure(STRIPED), **SMALL)
-    sizes = levels(made)
+    sizes = cog_levels(made.image)
     assert sizes[0] == (2000, 1700)
     assert max(sizes[-1]) <= 64 < max(sizes[-2])
-    assert upper_memory(made) > 0
+    assert upper_levels_memory(made.image) > 0
 
 
 # --- validity -------------------------------------------------------------------------------
@@ -502,7 +503,12 @@ def test_one_COG_whose_upper_levels_exceed_the_memory_is_refused_with_what_would
         named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
         enough = PlanOptions(memory=child_budget(named, 1))
         made = plan(source, enough, "x", one_cog=True)
-    assert GIB < upper_memory(made) <= child_budget(named, 1) < upper_memory(made) + 20 * MIB
+    assert (
+        GIB
+        < upper_levels_memory(made.image)
+        <= child_budget(named, 1)
+        < upper_levels_memory(made.image) + 20 * MIB
+    )
 
 
 def test_fragments_that_cannot_be_put_together_in_the_memory_are_refused() -> None:

@@ -280,11 +280,12 @@ class OverviewsStage(StageType[Tools]):
         """One task that streams; the tiles' indexes are shared."""
         from cogmill.job_types.raster_places import destination
         from cogmill.job_types.raster_preflight import plan_of
-        from cogmill.raster.planning import upper_memory
+        from cogmill.raster.upper_levels import upper_levels_memory
 
         if destination(job).is_collection:
             return StagePlan(tasks=())
-        needs = Requirements(memory=upper_memory(plan_of(job)), seconds=PUBLISH_SECONDS)
+        memory = upper_levels_memory(plan_of(job).image)
+        needs = Requirements(memory=memory, seconds=PUBLISH_SECONDS)
         return StagePlan(
             shared={"tiles": _whole(_tiles(earlier))},
             tasks=(PlannedTask(key="upper levels", params={}, requires=needs),),

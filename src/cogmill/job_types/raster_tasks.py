@@ -38,13 +38,13 @@ from cogmill.raster.masking import masked
 from cogmill.raster.one_cog import Mosaic, Part
 from cogmill.raster.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.pieces import Piece, PieceIndex, PieceReader
-from cogmill.raster.planning import levels, tile_reads
+from cogmill.raster.planning import tile_reads
 from cogmill.raster.rasterplan import RasterPlan
 from cogmill.raster.reads import Read, bands
 from cogmill.raster.smaller import smaller_pieces
 from cogmill.raster.source import Held, PixelSource
 from cogmill.raster.streaming import StreamedPiece
-from cogmill.raster.upper_levels import UpperLevels
+from cogmill.raster.upper_levels import UpperLevels, cog_levels
 from cogmill.raster.verify import verify
 from cogmill.raster.warp import warp
 from cogmill.storage.location import Location
@@ -145,7 +145,7 @@ def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsRe
         upper = UpperLevels(
             plan.image,
             plan.overview_resampling,
-            range(TILE_OVERVIEWS + 1, len(levels(plan))),
+            range(TILE_OVERVIEWS + 1, len(cog_levels(plan.image))),
             given=TILE_OVERVIEWS,
         )
         staged = raster_places.keep(job, "overviews", upper.chunks(parts.coarsest()), tools)

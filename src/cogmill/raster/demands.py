@@ -270,8 +270,6 @@ def source_decoding(structure: Structure) -> int:
     longest = int(counts.max())
     # A batch ends with the request that fills it; a block as long as a batch is one by itself.
     batch = longest if longest >= BATCH_BYTES else BATCH_BYTES + max(REQUEST_BYTES, longest)
-    rows = min(layout.block_height, layout.height) if layout.striped else layout.block_height
-    decoded = layout.block_bytes // layout.block_height * rows
     bytewise = 0 if layout.compression == "none" else 1 if layout.predictor == 1 else 2
     copies = _IMAGE_COPIES.get(layout.compression, bytewise)
-    return min(int(counts.sum()), batch) + longest + copies * decoded
+    return min(int(counts.sum()), batch) + longest + copies * layout.largest_block_bytes

@@ -194,6 +194,12 @@ class ImageLayout(BaseModel):
         samples = 1 if self.planar == "band" else self.samples
         return self.block_width * self.block_height * samples * np.dtype(self.dtype).itemsize
 
+    @property
+    def largest_block_bytes(self) -> int:
+        """Return the size of the largest decoded block: a strip ends where the image does."""
+        rows = min(self.block_height, self.height) if self.striped else self.block_height
+        return self.block_bytes // self.block_height * rows
+
 
 @contextmanager
 def opened(file: RecordingFile | ReplayedFile) -> Iterator[tifffile.TiffFile]:

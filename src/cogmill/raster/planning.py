@@ -41,17 +41,14 @@ from cogmill.raster.reduced import ReducedImage
 from cogmill.raster.scales import kernel_scales
 from cogmill.raster.structure import Structure, page_address
 from cogmill.raster.tiff_tags import image_tags
-from cogmill.raster.upper_levels import cog_levels, upper_levels_memory
 from cogmill.raster.warpspec import KernelScales, WarpSpec
 
 __all__ = [
     "TILE_LEVELS",
     "RasterPlan",
     "assembly",
-    "levels",
     "plan",
     "tile_reads",
-    "upper_memory",
     "work_read",
 ]
 
@@ -189,22 +186,9 @@ def work_read(plan: RasterPlan, work: Window) -> Read:
     return read
 
 
-def levels(plan: RasterPlan) -> tuple[tuple[int, int], ...]:
-    """Return width and height of all levels of ONE COG, the full resolution first.
-
-    Those up to `TILE_LEVELS` are the output tiles' own; the rest is for the overviews stage.
-    """
-    return cog_levels(plan.image)
-
-
 def assembly(plan: RasterPlan) -> MemoryEstimate:
     """Return the peak of a task that puts an output tile together from its fragments."""
     return assembly_memory(plan.image, plan.tile_size)
-
-
-def upper_memory(plan: RasterPlan) -> int:
-    """Return the peak in bytes of the task that computes one COG's upper levels, streaming."""
-    return upper_levels_memory(plan.image)
 
 
 def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -> tuple[str, ...]:

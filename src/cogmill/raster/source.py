@@ -117,9 +117,7 @@ class SourceReader:
             When the window is not within the raster.
         """
         layout = self.structure.image
-        check_window(window, layout)
-        wanted = list(bands) if bands else list(range(1, layout.samples + 1))
-        pixels = np.empty((len(wanted), window.height, window.width), layout.dtype)
+        wanted, pixels = canvas(layout, window, bands)
         target = Target(layout, window, wanted, pixels)
         indices = touched(layout, window, wanted)
         for index in indices[layout.blocks.sparse[indices]].tolist():
@@ -244,8 +242,18 @@ def _check_size(data: ByteSource, size: int) -> None:
         )
 
 
-def check_window(window: Window, layout: ImageLayout) -> None:
-    """Demand that a window lies within an image."""
+def canvas(
+    layout: ImageLayout, window: Window, bands: Sequence[int] | None
+) -> tuple[list[int], Array]:
+    """Return the bands that are wanted, counted from 1, and room for their pixels in a window.
+
+    Raises
+    ------
+    ValueError
+        When the window is not within the raster.
+    """
     within = Window(col_off=0, row_off=0, width=layout.width, height=layout.height)
     if not within.contains(window):
         raise ValueError(f"{window} is not within {layout.width} x {layout.height} pixels")
+    wanted = list(bands) if bands else list(range(1, layout.samples + 1))
+    return wanted, np.empty((len(wanted), window.height, window.width), layout.dtype)

@@ -39,7 +39,10 @@ def streaming_memory(image: CogImage, size: tuple[int, int]) -> int:
 
 
 def cog_levels(image: CogImage) -> tuple[tuple[int, int], ...]:
-    """Return width and height of all levels of ONE COG, the full resolution first."""
+    """Return width and height of all levels of ONE COG, the full resolution first.
+
+    Those up to `TILE_OVERVIEWS` are the output tiles' own; the rest is for the overviews stage.
+    """
     grid = image.grid
     count = overview_count(grid.width, grid.height, image.block, TILE_OVERVIEWS)
     return level_sizes(grid.width, grid.height, count)

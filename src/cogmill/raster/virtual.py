@@ -17,7 +17,7 @@ from cogmill.errors import BlockUndecodable
 from cogmill.raster.fetching import ReadCounts, most_fetched, requests, touched
 from cogmill.raster.grid import Window
 from cogmill.raster.layout import ImageLayout
-from cogmill.raster.source import Held, check_window
+from cogmill.raster.source import Held, canvas
 from cogmill.raster.stored import VirtualFile
 from cogmill.raster.structure import Structure
 from cogmill.raster.virtual_document import renamed
@@ -74,9 +74,7 @@ class VirtualReader:
             When the window is not within the raster.
         """
         layout = self.structure.image
-        check_window(window, layout)
-        wanted = list(bands) if bands else list(range(1, layout.samples + 1))
-        pixels = np.empty((len(wanted), window.height, window.width), layout.dtype)
+        wanted, pixels = canvas(layout, window, bands)
         mask = None
         if self.structure.mask is not None:
             mask = np.empty((window.height, window.width), np.uint8)

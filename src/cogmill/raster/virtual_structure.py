@@ -178,19 +178,14 @@ def _raster(data: ByteSource, path: str) -> _Raster:
         apart=image.planar == "band",
         encoded=sum(int(count.sum()) for count in counts),
         largest=sum(
-            _decoded(layout) * (1 + _KEPT_BY_CODEC.get(layout.compression, 0)) + int(count.max())
+            layout.largest_block_bytes * (1 + _KEPT_BY_CODEC.get(layout.compression, 0))
+            + int(count.max())
             for layout, count in zip(layouts, counts, strict=True)
         ),
-        longest=max(_decoded(layout) for layout in layouts) * (_COPIES - 1),
+        longest=max(layout.largest_block_bytes for layout in layouts) * (_COPIES - 1),
         size=data.size,
         files=files,
     )
-
-
-def _decoded(layout: ImageLayout) -> int:
-    """Return the bytes of a decoded block with all of its bands; bits become bytes."""
-    rows = min(layout.block_height, layout.height) if layout.striped else layout.block_height
-    return layout.block_bytes // layout.block_height * rows
 
 
 def _known(name: str, path: str) -> tuple[Known, tuple[str, ...]]:
