@@ -141,12 +141,20 @@ def draw_quicklook() -> str:
     return f"{width} x {height}"
 
 
+def interrupted(folder: Path) -> bool:
+    """Whether a job that writes into a folder left its staging area there."""
+    return any(folder.glob(".cogmill-*"))
+
+
 def demo(size: int, seed: int) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    # The source is kept; the results are made anew, or there would be nothing to see.
-    shutil.rmtree(MOSAIC, ignore_errors=True)
-    for path in (COG, QUICKLOOK):
-        path.unlink(missing_ok=True)
+    # The source is kept; the results are made anew, or there would be nothing to see. But an
+    # interrupted demo goes on, and what its job has made so far is the job's.
+    if not interrupted(MOSAIC):
+        shutil.rmtree(MOSAIC, ignore_errors=True)
+    if not interrupted(FOLDER):
+        COG.unlink(missing_ok=True)
+    QUICKLOOK.unlink(missing_ok=True)
 
     title("A landscape in UTM, stored in strips")
     make_source(size, seed)
