@@ -18,7 +18,7 @@ from benchmarks.faults.pace import RESTART
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cogmill.core_machine.state.embedded import EmbeddedServer
+from cogmill.core_machine.state.embedded.server import EmbeddedServer
 
 _REDIS_START_SECONDS = 20.0
 _TEMPLATE = "prepared"

@@ -12,11 +12,11 @@ from benchmarks.faults.work import Order
 from pydantic import SecretStr
 
 from cogmill import runtime
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.wakeups import NotifyPublisher, WakeupPublisher
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.transitions.wakeups import NotifyPublisher, WakeupPublisher
 from cogmill.job_types.registry import Registry
 from cogmill.settings import Pace, Settings
 

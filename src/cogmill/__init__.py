@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cogmill.version import VERSION
+
 if TYPE_CHECKING:
     from cogmill.api import Job, submit
 
 __all__ = ["Job", "__version__", "submit"]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import JsonValue
 
 from cogmill import runtime
-from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Failure, JobStatus
 from cogmill.core_machine.contracts import Job as Record
+from cogmill.core_machine.worker import run_jobs
 from cogmill.errors import PermanentError
-from cogmill.job_types.raster_request import most_children, raster_inputs
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import most_children, raster_inputs
 from cogmill.settings import Settings
 
 
@@ -66,12 +66,12 @@ class Job:
         """
         with runtime.machine(self._settings) as machine:
             job = machine.state.jobs.get(self.id)
-            if running.needs_work(machine.state, job):
+            if run_jobs.needs_work(machine.state, job):
                 pace = machine.settings.effective_pace
                 most = most_children(machine.settings, machine.state.jobs.prepared(job))
                 worker = machine.worker(only_jobs=[job.id], most_children=most)
-                job = running.run_job(
-                    machine.state, worker, job.id, running.Watch(seconds=pace.look / 4)
+                job = run_jobs.run_job(
+                    machine.state, worker, job.id, run_jobs.Watch(seconds=pace.look / 4)
                 )
         if job.status is not JobStatus.SUCCESSFUL:
             failure = job.failure

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, cast
 from pydantic import JsonValue
 
 from cogmill import failpoints, runtime
-from cogmill.core_machine import frames
-from cogmill.core_machine.adopting import adopting
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.child.adoption import adopting
 from cogmill.core_machine.contracts import (
     Adoptable,
     Cause,
@@ -30,7 +30,7 @@ from cogmill.core_machine.contracts import (
     StageResult,
     Value,
 )
-from cogmill.core_machine.outcomes import no_room
+from cogmill.core_machine.model.outcomes import no_room
 from cogmill.errors import CogmillError, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
@@ -127,7 +127,7 @@ class _Server:
 
     def _examine(self, request: frames.Examine, tools: Tools) -> JsonValue:
         # Here and not at the top: no task needs it.
-        from cogmill.job_types.raster_examining import examine
+        from cogmill.job_types.raster_to_cog.examining import examine
 
         listed = None
         if request.size is not None and request.sha256 is not None:

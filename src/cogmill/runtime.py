@@ -12,21 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogmill import failpoints
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings, child_budget
-from cogmill.storage.local import LocalStore
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import FILE, MEMORY
-from cogmill.storage.memory import MemoryStore
+from cogmill.storage.memory_store import MemoryStore
 from cogmill.storage.store import Storage
 
 if TYPE_CHECKING:
-    from cogmill.core_machine.orchestration import JobProcessor, TaskProcessor
+    from cogmill.core_machine.orchestration import JobProcessor
     from cogmill.core_machine.reconciliation import SystemReconciler
     from cogmill.core_machine.state import StateManager
-    from cogmill.core_machine.wakeups import WakeupPublisher
-    from cogmill.core_machine.worker import Worker
+    from cogmill.core_machine.transitions.wakeups import WakeupPublisher
+    from cogmill.core_machine.worker.host import TaskProcessor
+    from cogmill.core_machine.worker.worker import Worker
 
 _memory_store = MemoryStore()
 """One for the process, as a disk is one for a machine."""
@@ -92,8 +93,8 @@ class Machine:
         on_demand : bool
             True: it works only when it is called.
         """
-        from cogmill.core_machine.equipment import Equipment, Place
-        from cogmill.core_machine.worker import Worker
+        from cogmill.core_machine.worker.parts import Equipment, Place
+        from cogmill.core_machine.worker.worker import Worker
 
         equipment = Equipment(
             state=self.state,
@@ -137,9 +138,9 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
         PostgreSQL does not start or does not answer.
     """
     from cogmill.core_machine.state import StateManager
-    from cogmill.core_machine.state.database import Database
-    from cogmill.core_machine.state.embedded import lease
-    from cogmill.core_machine.wakeups import NotifyPublisher
+    from cogmill.core_machine.state.database.database import Database
+    from cogmill.core_machine.state.embedded.server import lease
+    from cogmill.core_machine.transitions.wakeups import NotifyPublisher
 
     failpoints.arm(settings.failpoints)
     # One a slot, and one each for the beat, the reconciler and the caller.
@@ -175,7 +176,7 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
 
 def task_processor(settings: Settings) -> TaskProcessor:
     """Make the queue trigger: it opens a machine in each process that it is called in."""
-    from cogmill.core_machine.orchestration import TaskProcessor
+    from cogmill.core_machine.worker.host import TaskProcessor
 
     @contextmanager
     def open_worker() -> Iterator[Worker]:

@@ -24,18 +24,18 @@ from tests.faults.conftest import PACE, PACKAGES, WORKER, alive, children_of, un
 from tests.state.conftest import Clock
 
 from cogmill import runtime
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import Job, JobStatus, Offer
 from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.configuration import SETTINGS
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.embedded import EmbeddedServer
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.embedded.configuration import SETTINGS
+from cogmill.core_machine.state.embedded.server import EmbeddedServer
 from cogmill.core_machine.state.tasks import Attempt
 from cogmill.core_machine.state.workers import Progress
-from cogmill.core_machine.wakeups import NotifyPublisher
-from cogmill.core_machine.worker import Worker
+from cogmill.core_machine.transitions.wakeups import NotifyPublisher
+from cogmill.core_machine.worker.worker import Worker
 from cogmill.job_types.registry import Registry
 from cogmill.settings import Pace, Settings
 
@@ -48,8 +48,8 @@ GIBIBYTE = 1 << 30
 PATIENCE_SECONDS = 120.0
 #: Children of these fleets work on no raster, and to load GDAL would be most of their start.
 NO_RASTER = """
-from cogmill.job_types import raster_to_cog
-raster_to_cog.RasterToCog.engine = lambda self: "none here"
+from cogmill.job_types.raster_to_cog import job_type
+job_type.RasterToCog.engine = lambda self: "none here"
 """
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from tests.raster.rasters import CASES, write
 
 from cogmill import runtime
-from cogmill.core_machine import frames
-from cogmill.core_machine.children import ChildDied, ChildProcess
-from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.child.process import ChildDied, ChildProcess
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import raster_inputs
 from cogmill.settings import Settings
 
 SEED = 20261126

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 from tests.raster.whole_job import WholeJob, tools
 
-from cogmill.core_machine import frames
-from cogmill.core_machine.children import Answer, Call, ChildProcess
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.child.process import Answer, Call, ChildProcess
 from cogmill.core_machine.contracts import PlannedTask
 
 

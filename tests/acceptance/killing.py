@@ -25,7 +25,7 @@ import psycopg
 import rasterio
 from affine import Affine
 
-from cogmill.core_machine.state.embedded import EmbeddedServer
+from cogmill.core_machine.state.embedded.server import EmbeddedServer
 
 SEED = 3
 #: As many as make the decoded raster larger than the smallest piece.

@@ -19,7 +19,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from cogmill.core_machine.state.embedded import EmbeddedServer
+from cogmill.core_machine.state.embedded.server import EmbeddedServer
 
 Array = npt.NDArray[Any]
 SECONDS = 100

@@ -12,9 +12,9 @@ from tests.acceptance.running import Mill
 from tests.raster.rasters import FileBytes
 
 from cogmill.raster import gdal
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.structure import inspect
+from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import plan
 
 STRIPED = [name for name in rasters.LAYOUTS if not name.startswith("tiled")]
 COUNTS = ("requests", "bytes", "decodes")

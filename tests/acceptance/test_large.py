@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from tests.acceptance.conftest import Figure
 from tests.acceptance.running import Mill
 
-from cogmill.raster.gdalwarp import RESULT
+from cogmill.raster.warp.commands import RESULT
 
 #: Rows written and compared at a time.
 BAND = 512

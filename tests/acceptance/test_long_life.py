@@ -16,8 +16,8 @@ from tests.acceptance.in_child import ChildJob
 from tests.raster.whole_job import JOB_TYPE, tools, write_raster
 
 from cogmill import runtime
-from cogmill.core_machine import frames
-from cogmill.core_machine.children import Answer, ChildProcess
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.child.process import Answer, ChildProcess
 from cogmill.core_machine.contracts import PlannedTask, Requirements
 from cogmill.settings import Settings
 

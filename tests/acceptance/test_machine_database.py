@@ -15,7 +15,7 @@ from tests.acceptance.conftest import Figure
 from tests.acceptance.fleet import FAST, QUICK, Fleet, fleet, living, signal_all
 from tests.faults.conftest import children_of, until
 
-from cogmill.core_machine.state import keeper
+from cogmill.core_machine.state.embedded import keeper
 
 __all__ = ["fleet"]
 

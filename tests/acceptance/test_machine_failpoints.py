@@ -7,7 +7,7 @@ from tests.acceptance.conftest import Figure
 from tests.faults.sweep import FAULTS, selection, sweep
 from tests.state.conftest import lease, open_folder, template
 
-from cogmill.core_machine.state.embedded import Lease
+from cogmill.core_machine.state.embedded.server import Lease
 
 __all__ = ["lease", "open_folder", "template"]
 

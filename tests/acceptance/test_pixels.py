@@ -16,9 +16,9 @@ from tests.acceptance.matrix import Shelf
 from tests.acceptance.running import Mill, Picture, Ran, both_nan, differing, result
 from tests.raster.reference import reference_warp, rounded
 
-from cogmill.raster.grid import Grid
-from cogmill.raster.source import Held
-from cogmill.raster.warpspec import WarpSpec
+from cogmill.raster.geometry.grid import Grid
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 #: Width and height; one output tile.
 REFERENCE_SIZE = (411, 397)
@@ -111,7 +111,7 @@ def test_a_planted_defect_makes_the_comparison_fail(
 ) -> None:
     # Into the running program itself: every process of the command loads it.
     (tmp_path / "sitecustomize.py").write_text(
-        f"import cogmill.raster.warp as module\nexact = module.warp\n{PLANTS[defect]}\n"
+        f"import cogmill.raster.warp.exact_warp as module\nexact = module.warp\n{PLANTS[defect]}\n"
         "module.warp = warp\n"
     )
     layout, kernel = "tiled float32 with nodata", "bilinear"

@@ -18,14 +18,19 @@ from tests.raster.synthetic import layout, structure
 
 from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Window
-from cogmill.raster.layout import ImageLayout
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.memory import GIB, MIB, PROCESS_BASE, worker_budget
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import RasterPlan, assembly, plan, tile_reads
-from cogmill.raster.reads import source_pixel_bytes
-from cogmill.raster.streaming import streaming_bytes
-from cogmill.raster.structure import Structure
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import (
+    RasterPlan,
+    assembly,
+    plan,
+    tile_reads,
+)
+from cogmill.raster.plan.reads import source_pixel_bytes
+from cogmill.raster.read.streaming import streaming_bytes
+from cogmill.raster.tiff.block_table import ImageLayout
 from cogmill.settings import child_budget
 
 #: By layout, how many times the source may be fetched, as the issue says.

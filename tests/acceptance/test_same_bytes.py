@@ -15,9 +15,9 @@ from tests.raster.rasters import Case, FileBytes
 
 from cogmill.errors import Refused
 from cogmill.raster import gdal
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.structure import inspect
+from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import plan
 from cogmill.settings import PARENT_MEMORY
 
 OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")

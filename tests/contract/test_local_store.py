@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cogmill.errors import Refused, StorageUnavailable, TransientError
-from cogmill.storage.local import LocalStore
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import Location
 from cogmill.storage.staging import staging_area
 
@@ -124,7 +124,7 @@ def test_a_full_disk_may_pass_and_is_named(store, root, tmp_path, monkeypatch, n
     def full(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("cogmill.storage.local.os.fsync", full)
+    monkeypatch.setattr("cogmill.storage.local_store.os.fsync", full)
     final = root.join("out/a.tif")
     area = staging_area(root, "abc")
     with pytest.raises(TransientError) as caught:
@@ -142,7 +142,7 @@ def test_the_kernels_own_full_disk_is_told_so(tmp_path, monkeypatch):
         return real_open("/dev/full", os.O_WRONLY) if staging else real_open(path, flags, *rest)
 
     root = Location.parse(f"{tmp_path}/")
-    monkeypatch.setattr("cogmill.storage.local.os.open", onto_full)
+    monkeypatch.setattr("cogmill.storage.local_store.os.open", onto_full)
     with pytest.raises(StorageUnavailable, match="no room left"):
         LocalStore().stage(root.join("a.tif"), [b"x" * 10_000], staging_area(root, "abc"))
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from cogmill.errors import CogmillError, PermanentError, Refused, StorageUnavailable
-from cogmill.storage.local import LocalStore
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import Location
-from cogmill.storage.memory import MemoryStore
+from cogmill.storage.memory_store import MemoryStore
 from cogmill.storage.staging import StagedObject, staging_area
 from cogmill.storage.store import ObjectMissing, StagedBytesLost, Storage, Store
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.faults.hurry import hurried
 
 from cogmill import runtime
-from cogmill.core_machine import wakeups
 from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.transitions import wakeups
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
 

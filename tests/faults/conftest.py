@@ -16,14 +16,14 @@ from pydantic import BaseModel
 from tests.state.conftest import address, lease, open_folder, template
 
 from cogmill import runtime
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.embedded import Lease
-from cogmill.core_machine.wakeups import NotifyPublisher
-from cogmill.core_machine.worker import Worker
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.embedded.server import Lease
+from cogmill.core_machine.transitions.wakeups import NotifyPublisher
+from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import DatabaseUnavailable
 from cogmill.job_types.registry import Registry
 from cogmill.settings import Pace, Settings

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cogmill.core_machine import held, preflighting, reconciliation, worker
+from cogmill.core_machine import reconciliation
 from cogmill.core_machine.state import workers
+from cogmill.core_machine.transitions import preflight
+from cogmill.core_machine.worker import in_flight, worker
 
 SHORT: tuple[tuple[Any, str, float], ...] = (
-    (held, "CLEAN_SECONDS", 3.0),
-    (preflighting, "PREFLIGHT_SECONDS", 5.0),
+    (in_flight, "CLEAN_SECONDS", 3.0),
+    (preflight, "PREFLIGHT_SECONDS", 5.0),
     (reconciliation, "CLEAN_SECONDS", 6.0),
     (reconciliation, "ROOM_SECONDS", 0.3),
     (reconciliation, "THOROUGH_SECONDS", 0.3),

@@ -37,15 +37,15 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.state.test_model import VIOLATIONS
 
 from cogmill import runtime
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import Job, JobStatus, Offer, Task
-from cogmill.core_machine.equipment import Equipment, Place
 from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.embedded import Lease
-from cogmill.core_machine.wakeups import NotifyPublisher
-from cogmill.core_machine.worker import Worker
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.embedded.server import Lease
+from cogmill.core_machine.transitions.wakeups import NotifyPublisher
+from cogmill.core_machine.worker.parts import Equipment, Place
+from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import DatabaseUnavailable
 from cogmill.job_types.registry import Registry
 from cogmill.settings import Pace, Settings
@@ -67,8 +67,8 @@ CLEAN_SECONDS = 2.0
 """So long a clean-up may take beside a process that hangs, before that is ended."""
 #: Children of these trials work on no raster, and to load GDAL would be most of their start.
 NO_RASTER = """
-from cogmill.job_types import raster_to_cog
-raster_to_cog.RasterToCog.engine = lambda self: "none here"
+from cogmill.job_types.raster_to_cog import job_type
+job_type.RasterToCog.engine = lambda self: "none here"
 """
 #: No job may have more of these than this; of what names a task, one for each task.
 ONCE = ("job accepted", "job successful", "job failed", "job dismissed")
@@ -709,7 +709,7 @@ def selection(every: list[Case], seed: int, of_each: int = 2) -> list[Case]:
 
 def places_in_source() -> set[str]:
     """Return the names of all statements, as failpoints."""
-    return {f"sql.{path.stem}" for path in SQL.glob("*.sql")}
+    return {f"sql.{path.stem}" for path in SQL.rglob("*.sql")}
 
 
 def sweep(
@@ -759,7 +759,7 @@ def sweep(
 
 def main() -> None:
     """``python -m tests.faults.sweep [PATTERN] [--scenarios N] [--at-once N]``: run and tell."""
-    from cogmill.core_machine.state.embedded import EmbeddedServer
+    from cogmill.core_machine.state.embedded.server import EmbeddedServer
 
     words = sys.argv[1:]
     pattern = re.compile(next((word for word in words if not word.startswith("--")), ""))

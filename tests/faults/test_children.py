@@ -9,8 +9,13 @@ import pytest
 from pydantic import JsonValue
 
 from cogmill import runtime
-from cogmill.core_machine import children, frames
-from cogmill.core_machine.children import Answer, Call, ChildDied, ChildProcess
+from cogmill.core_machine.child import frames, process
+from cogmill.core_machine.child.process import (
+    Answer,
+    Call,
+    ChildDied,
+    ChildProcess,
+)
 from cogmill.core_machine.contracts import Cause, JobView, PlannedTask, StageResult
 from cogmill.settings import Settings
 
@@ -109,6 +114,6 @@ def test_large_results_pass(child: ChildProcess, tmp_path: Path) -> None:
 def test_a_child_that_does_not_get_ready_is_killed(
     monkeypatch: pytest.MonkeyPatch, _packages: None
 ) -> None:
-    monkeypatch.setattr(children, "START_SECONDS", 0.01)
+    monkeypatch.setattr(process, "START_SECONDS", 0.01)
     with pytest.raises(ChildDied, match=r"no answer within 0\.01 s"):
         runtime.spawn(Settings())

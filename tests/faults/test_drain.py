@@ -10,9 +10,9 @@ import time
 import pytest
 from tests.faults.conftest import Site, alive, until
 
-from cogmill.core_machine import worker as workers
-from cogmill.core_machine.awake import wall_seconds
+from cogmill.core_machine.clock import wall_seconds
 from cogmill.core_machine.contracts import JobStatus
+from cogmill.core_machine.worker import worker as workers
 
 CLI = "from cogmill.cli.main import main; main(['worker'])"
 

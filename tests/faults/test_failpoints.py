@@ -6,7 +6,7 @@ import pytest
 from tests.faults.sweep import FAULTS, faults_of, places_in_source, selection, sweep
 from tests.state.conftest import lease, open_folder, template
 
-from cogmill.core_machine.state.embedded import Lease
+from cogmill.core_machine.state.embedded.server import Lease
 
 __all__ = ["lease", "open_folder", "template"]
 

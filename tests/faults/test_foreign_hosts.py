@@ -16,7 +16,7 @@ from tests.faults.conftest import PACE, Site, alive, children_of, until
 
 from cogmill import runtime
 from cogmill.core_machine.contracts import Job
-from cogmill.core_machine.orchestration import TaskProcessor
+from cogmill.core_machine.worker.host import TaskProcessor
 from cogmill.settings import Settings
 
 HOST = """

@@ -11,11 +11,12 @@ import pytest
 from pydantic import JsonValue
 from tests.faults.conftest import PATIENCE_SECONDS, Site, alive, children_of, until
 
-from cogmill.core_machine import preflighting, running
-from cogmill.core_machine.children import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus, Task, TaskKind
-from cogmill.core_machine.held import Held, HeldWork
 from cogmill.core_machine.reconciliation import SystemReconciler
+from cogmill.core_machine.transitions import preflight
+from cogmill.core_machine.worker import run_jobs
+from cogmill.core_machine.worker.in_flight import Held, HeldWork
 from cogmill.errors import DatabaseUnavailable, Refused
 from cogmill.settings import CHILD_MEMORY, PARENT_MEMORY
 
@@ -224,8 +225,8 @@ def test_one_worker_does_its_several_jobs_and_leaves_others_alone(site: Site) ->
     ids = [job.id for job in mine]
     worker = site.machine.worker(only_jobs=ids)
     open_at_each_look: list[int] = []
-    watch = running.Watch(seconds=0.1, on_look=lambda look: open_at_each_look.append(look.open))
-    running.run_jobs(site.state, worker, ids, watch)
+    watch = run_jobs.Watch(seconds=0.1, on_look=lambda look: open_at_each_look.append(look.open))
+    run_jobs.run_jobs(site.state, worker, ids, watch)
     assert [site.state.jobs.get(each).status for each in ids] == [JobStatus.SUCCESSFUL] * 2
     assert site.state.jobs.get(other.id).status is JobStatus.ACCEPTED
     assert len(site.rows("SELECT incarnation FROM worker")) == 1
@@ -246,7 +247,7 @@ def test_a_refusal_records_nothing(site: Site) -> None:
 def test_a_preflight_that_ends_badly_refuses_the_job(
     site: Site, fault: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflighting, "PREFLIGHT_SECONDS", 0.5)
+    monkeypatch.setattr(preflight, "PREFLIGHT_SECONDS", 0.5)
     before = set(children_of(os.getpid()))
     with pytest.raises(Refused, match=why):
         site.machine.job_processor().submit("naughty", site.inputs("naughty", fault=fault))
@@ -309,7 +310,7 @@ def test_a_transient_error_is_tried_again_and_counted(site: Site) -> None:
 def test_a_clean_up_whose_child_dies_is_done_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cogmill.core_machine.worker.CLEAN_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("cogmill.core_machine.worker.worker.CLEAN_RETRY_SECONDS", 0.1)
     job = site.submit("naughty", fault="clean-up dies once", count=0)
     site.work()
     site.ended(job)

@@ -6,7 +6,8 @@ import pytest
 from tests.faults.conftest import Site
 from tests.faults.test_generations import WHOLE, adopted, executed, processor
 
-from cogmill.core_machine import children, reconciliation
+from cogmill.core_machine import reconciliation
+from cogmill.core_machine.child import process
 from cogmill.core_machine.contracts import Cause, JobStatus
 
 MEBIBYTE = 1 << 20
@@ -90,7 +91,7 @@ def test_a_child_that_the_kernel_killed_for_memory_died_of_memory(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kills = iter(range(1000))
-    monkeypatch.setattr(children, "oom_kills", lambda: next(kills))
+    monkeypatch.setattr(process, "oom_kills", lambda: next(kills))
     job = site.submit("naughty", fault="dies", count=1)
     site.work()
     failure = site.ended(job, JobStatus.FAILED).failure

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.raster.synthetic import layout, structure
 
-from cogmill.raster import fetching
-from cogmill.raster.fetching import (
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.plan.reads import source_reads
+from cogmill.raster.read import fetching
+from cogmill.raster.read.fetching import (
     BATCH_BYTES,
     FETCH_RATE,
     REQUEST_SECONDS,
@@ -21,9 +23,7 @@ from cogmill.raster.fetching import (
     requests,
     touched,
 )
-from cogmill.raster.grid import Window
-from cogmill.raster.layout import BlockTable, ImageLayout
-from cogmill.raster.reads import source_reads
+from cogmill.raster.tiff.block_table import BlockTable, ImageLayout
 
 SIDE = 64
 #: In blocks.

@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 from tests.raster.reference import KINDS, PLACES, crop, make_held, make_spec
 
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Grid, Window, output_tiles, work_tiles
-from cogmill.raster.source import Held
-from cogmill.raster.warp import WarpSpec, source_positions, source_window, warp
+from cogmill.raster.geometry.grid import (
+    Grid,
+    Window,
+    output_tiles,
+    work_tiles,
+)
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.warp.exact_warp import (
+    WarpSpec,
+    source_positions,
+    source_window,
+    warp,
+)
 
 sides = st.integers(1, 300)
 windows = st.builds(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cogmill.raster.cascade import Cascade
-from cogmill.raster.overviews import Reduction, level_sizes, reduce
+from cogmill.raster.cog.cascade import Cascade
+from cogmill.raster.cog.reduction import Reduction, level_sizes, reduce
 
 INTEGERS = st.sampled_from(["uint8", "int16", "uint16", "int32", "uint64", "int64"])
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))

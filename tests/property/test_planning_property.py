@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogmill.raster.cutting import (
+from cogmill.raster.cog.fragments import fragment_sizes
+from cogmill.raster.geometry.grid import Window, work_tiles
+from cogmill.raster.plan.cutting import (
     PIECES_PER_WORKER,
     SMALLEST_PIECE,
     RowUnits,
@@ -13,8 +15,6 @@ from cogmill.raster.cutting import (
     units_per_piece,
     work_sizes,
 )
-from cogmill.raster.fragments import fragment_sizes
-from cogmill.raster.grid import Window, work_tiles
 
 units = st.builds(
     RowUnits,

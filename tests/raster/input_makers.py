@@ -22,7 +22,7 @@ from rasterio.rpc import RPC
 from tests.raster.placed_by_points import points, rational, write_dem
 from tests.raster.rasters import HEIGHT, WIDTH, Case, content, write, write_twelve_bits
 
-from cogmill.raster.control import NOT_COEFFICIENTS
+from cogmill.raster.geometry.control import NOT_COEFFICIENTS
 
 Maker = Callable[[Path], Path]
 Change = Callable[[Any], None]

@@ -10,11 +10,16 @@ import rasterio
 from affine import Affine
 from tests.raster.reference import HEIGHT, KINDS, WIDTH, suggested
 
-from cogmill.raster.control import Control, Point, Rational, by_points
-from cogmill.raster.crs import crs_text
-from cogmill.raster.elevation import elevation_of
-from cogmill.raster.grid import PIXELS, Grid
-from cogmill.raster.warp import WarpSpec
+from cogmill.raster.geometry.control import (
+    Control,
+    Point,
+    Rational,
+    by_points,
+)
+from cogmill.raster.geometry.crs import crs_text
+from cogmill.raster.geometry.elevation import elevation_of
+from cogmill.raster.geometry.grid import PIXELS, Grid
+from cogmill.raster.warp.exact_warp import WarpSpec
 
 #: As on real satellites: a skew, a curve, and terms of the denominators.
 _LINE_NUM = (

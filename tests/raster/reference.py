@@ -16,12 +16,18 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.transform import GCPTransformer, RPCTransformer
 
-from cogmill.raster.control import NOT_COEFFICIENTS, Control, Polynomial, Rational, Spline
-from cogmill.raster.geodesy import choose_operation, crs_text, footprint
-from cogmill.raster.grid import Grid, Window
-from cogmill.raster.source import Held
-from cogmill.raster.target import target_grid
-from cogmill.raster.warp import WarpSpec, kernel_scales
+from cogmill.raster.geometry.control import (
+    NOT_COEFFICIENTS,
+    Control,
+    Polynomial,
+    Rational,
+    Spline,
+)
+from cogmill.raster.geometry.grid import Grid, Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.target import target_grid
+from cogmill.raster.warp.coordinate_operation import choose_operation, crs_text, footprint
+from cogmill.raster.warp.exact_warp import WarpSpec, kernel_scales
 
 Array = npt.NDArray[Any]
 WIDTH, HEIGHT = 411, 397

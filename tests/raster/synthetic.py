@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from rasterio.crs import CRS
 
-from cogmill.raster.layout import BlockTable, ImageLayout
-from cogmill.raster.stored import TiffFile
-from cogmill.raster.structure import Structure
+from cogmill.raster.inspect.source_file import TiffFile
+from cogmill.raster.inspect.structure import Structure
+from cogmill.raster.tiff.block_table import BlockTable, ImageLayout
 
 #: GDAL's six, 10 m pixels in a UTM zone, about 4.5 degrees west of its central meridian.
 UTM = (200000.0, 10.0, 0.0, 6000000.0, 0.0, -10.0)

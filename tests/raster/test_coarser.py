@@ -13,17 +13,17 @@ from tests.raster.synthetic import layout, structure
 from tests.raster.test_warp import by_windows, differing, odd_windows, whole_image
 
 from cogmill.errors import Refused
-from cogmill.raster.crs import crs_text
-from cogmill.raster.footprint import source_positions
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Grid
-from cogmill.raster.options import RESAMPLING, PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.scales import kernel_scales
-from cogmill.raster.source import Held
-from cogmill.raster.warp import WarpSpec, warp
-from cogmill.raster.warpspec import KERNELS
+from cogmill.raster.geometry.crs import crs_text
+from cogmill.raster.geometry.grid import Grid
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.options.plan_options import RESAMPLING, PlanOptions
+from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.warp.exact_warp import WarpSpec, warp
+from cogmill.raster.warp.footprint import source_positions
+from cogmill.raster.warp.scales import kernel_scales
+from cogmill.raster.warp.warp_spec import KERNELS
 
 SMOOTH = ("bilinear", "cubic", "cubic_spline", "lanczos")
 

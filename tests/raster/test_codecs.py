@@ -11,8 +11,8 @@ import tifffile
 from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
-from cogmill.raster.codecs import BlockCodec, decode_mask, encode_mask
-from cogmill.raster.profiles import CodecOptions, Samples, profile
+from cogmill.raster.codecs.block_codec import BlockCodec, decode_mask, encode_mask
+from cogmill.raster.codecs.profiles import CodecOptions, Samples, profile
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

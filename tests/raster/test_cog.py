@@ -21,16 +21,17 @@ from rio_cogeo.cogeo import cog_validate
 from tests.raster import gdal_validator
 
 from cogmill.errors import PermanentError, Refused
-from cogmill.raster.cog import EncodedLevel, header
-from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import EncodedFile, Rows, encode_memory, encode_tile
-from cogmill.raster.encoded import EncodedBlocks, EncodedTile
-from cogmill.raster.grid import Grid, Window
-from cogmill.raster.one_cog import Mosaic, Part, one_cog
-from cogmill.raster.overviews import Method, overview_count
-from cogmill.raster.profiles import Samples, profile
-from cogmill.raster.upper_levels import UpperLevels
-from cogmill.raster.verify import verify
+from cogmill.raster.codecs.profiles import Samples, profile
+from cogmill.raster.cog.block_index import EncodedBlocks, EncodedTile
+from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.cog_image import CogImage
+from cogmill.raster.cog.file_layout import EncodedLevel, header
+from cogmill.raster.cog.joining import Mosaic, Part, one_cog
+from cogmill.raster.cog.reduction import Method, overview_count
+from cogmill.raster.cog.tile_encoding import EncodedFile, encode_memory, encode_tile
+from cogmill.raster.cog.upper_levels import UpperLevels
+from cogmill.raster.cog.verify import verify
+from cogmill.raster.geometry.grid import Grid, Window
 
 Array = npt.NDArray[Any]
 BLOCK = 64

@@ -12,13 +12,13 @@ from tests.raster.placed_by_points import make_spec, points, rational, source_gr
 from tests.raster.reference import HEIGHT, WIDTH, Array, transformer
 
 from cogmill.errors import Refused
-from cogmill.raster.control import Control, by_points, residuals
-from cogmill.raster.crs import transform_back
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import PIXELS, Grid
-from cogmill.raster.roundtrip import refuse_folded
-from cogmill.raster.source import Held
-from cogmill.raster.warp import source_positions, warp
+from cogmill.raster.geometry.control import Control, by_points, residuals
+from cogmill.raster.geometry.crs import transform_back
+from cogmill.raster.geometry.grid import PIXELS, Grid
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.warp.exact_warp import source_positions, warp
+from cogmill.raster.warp.roundtrip import refuse_folded
 
 WAYS = ("1", "2", "3", "tps", "rpc")
 

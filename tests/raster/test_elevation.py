@@ -20,15 +20,15 @@ from tests.raster.test_warp import by_windows, differing, odd_windows, valid_sha
 from tests.raster.whole_job import WholeJob
 
 from cogmill.errors import Refused, SourceChanged, SourceWindowTooSmall, StorageUnavailable
-from cogmill.raster import footprint as footprints
-from cogmill.raster.control import Elevation
-from cogmill.raster.elevation import elevation_of
 from cogmill.raster.gdal import environment
-from cogmill.raster.gdalwarp import RESULT, gdalwarp_commands
-from cogmill.raster.grid import Window
-from cogmill.raster.roundtrip import spread
-from cogmill.raster.target import target_grid
-from cogmill.raster.warp import WarpSpec, warp
+from cogmill.raster.geometry.control import Elevation
+from cogmill.raster.geometry.elevation import elevation_of
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.geometry.target import target_grid
+from cogmill.raster.warp import footprint as footprints
+from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
+from cogmill.raster.warp.exact_warp import WarpSpec, warp
+from cogmill.raster.warp.roundtrip import spread
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

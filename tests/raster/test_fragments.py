@@ -11,21 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.raster.test_cog import BLOCK, CASES, Case, image_of, pushed, scene
 
-from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import EncodedFile, Rows, encode_tile
-from cogmill.raster.fragments import (
+from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.cog_image import CogImage
+from cogmill.raster.cog.fragments import (
     ASSEMBLED_LEVELS,
     fragment_sizes,
     reduced_codec,
     reduced_rows,
     reduced_window,
 )
-from cogmill.raster.grid import Window, work_tiles
-from cogmill.raster.one_cog import Mosaic, Part, one_cog
-from cogmill.raster.piece_writing import HeldRows, PieceWriter
-from cogmill.raster.pieces import Piece
-from cogmill.raster.source import Held
-from cogmill.raster.upper_levels import UpperLevels
+from cogmill.raster.cog.joining import Mosaic, Part, one_cog
+from cogmill.raster.cog.tile_encoding import EncodedFile, encode_tile
+from cogmill.raster.cog.upper_levels import UpperLevels
+from cogmill.raster.geometry.grid import Window, work_tiles
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.intermediate.piece_reading import Piece
+from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
 
 # Beside the empty margins that the parts of a scene may have: not a multiple of anything.
 SIZES = [(1, 1), (63, 65), (64, 64), (129, 200), (512, 512), (331, 447)]

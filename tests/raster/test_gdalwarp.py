@@ -12,9 +12,9 @@ import rasterio
 from tests.raster.reference import KINDS, make_held, make_spec
 
 from cogmill.raster.gdal import environment
-from cogmill.raster.gdalwarp import RESULT, gdalwarp_commands
-from cogmill.raster.source import Held
-from cogmill.raster.warp import WarpSpec, mark_nan, warp
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
+from cogmill.raster.warp.exact_warp import WarpSpec, mark_nan, warp
 
 pytestmark = pytest.mark.external("gdalwarp", "gdal_translate")
 

@@ -15,10 +15,12 @@ import rasterio.warp
 from pyproj import CRS, Transformer
 
 from cogmill.errors import Refused
-from cogmill.raster import geodesy, probing
-from cogmill.raster.crs import Floats
 from cogmill.raster.gdal import environment
-from cogmill.raster.geodesy import (
+from cogmill.raster.geometry.crs import Floats
+from cogmill.raster.geometry.grid import Grid
+from cogmill.raster.geometry.target import target_grid
+from cogmill.raster.warp import coordinate_operation, probing
+from cogmill.raster.warp.coordinate_operation import (
     choose_operation,
     crs_text,
     footprint,
@@ -26,9 +28,7 @@ from cogmill.raster.geodesy import (
     transform,
     transform_back,
 )
-from cogmill.raster.grid import Grid
-from cogmill.raster.probing import disagreement
-from cogmill.raster.target import target_grid
+from cogmill.raster.warp.probing import disagreement
 
 MERCATOR = "EPSG:3857"
 ACROSS_31_6 = (31.0, 44.5, 32.2, 45.5)
@@ -127,7 +127,7 @@ def test_pyproj_and_gdal_put_points_at_one_place_in_any_axis_order(
 
 
 def test_two_proj_that_disagree_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geodesy, "disagreement", lambda *_: 0.0011)
+    monkeypatch.setattr(coordinate_operation, "disagreement", lambda *_: 0.0011)
     with pytest.raises(Refused, match=r"1\.1 mm"):
         choose_operation(wkt("EPSG:32633"), wkt(MERCATOR), (14.0, 45.0, 16.0, 47.0))
 

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from tests.raster.synthetic import layout, structure
 
 from cogmill.errors import Refused
-from cogmill.raster.crs import crs_text
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import GeoTransform, Grid
-from cogmill.raster.likeness import grid_of
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.target import target_grid
+from cogmill.raster.geometry.crs import crs_text
+from cogmill.raster.geometry.grid import GeoTransform, Grid
+from cogmill.raster.geometry.target import grid_of, target_grid
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import plan
 
 UTM: GeoTransform = (250000.3, 10.0, 0.0, 5300000.7, 0.0, -10.0)
 SIZE = (611, 457)

@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cogmill.errors import Refused
-from cogmill.raster.codecs import BlockCodec
-from cogmill.raster.image_codecs import LERC_TYPES, settle
-from cogmill.raster.profiles import PROFILES, CodecOptions, Samples, profile
+from cogmill.raster.codecs.block_codec import BlockCodec
+from cogmill.raster.codecs.image_codecs import LERC_TYPES, settle
+from cogmill.raster.codecs.profiles import (
+    PROFILES,
+    CodecOptions,
+    Samples,
+    profile,
+)
 
 BLOCK = 64
 LERC = ["lerc", "lerc_deflate", "lerc_zstd"]

@@ -19,9 +19,9 @@ from tests.raster.reference import reference_warp
 from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.errors import Refused
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.source import Held
-from cogmill.raster.source_nodata import EXACT_IN_FLOATS
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.tiff.nodata import EXACT_IN_FLOATS
 
 Array = npt.NDArray[Any]
 NEARLY_TRANSPARENT = 2e-4

@@ -11,9 +11,10 @@ import rasterio
 
 from cogmill.core_machine.contracts import Preflight
 from cogmill.errors import Refused
-from cogmill.job_types.raster_preflight import Prepared
-from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.prepared import Prepared
+from cogmill.job_types.raster_to_cog.request import raster_inputs
 from cogmill.runtime import tools
 from cogmill.settings import Settings
 

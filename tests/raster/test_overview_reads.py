@@ -15,12 +15,12 @@ from tests.raster.test_warp import differing, whole_image
 from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.raster import gdal
-from cogmill.raster.gdalwarp import RESULT
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.source import Held
-from cogmill.raster.structure import inspect
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.warp.commands import RESULT
 
 WIDTH, HEIGHT = 2611, 2303
 OPTIONS: dict[str, Any] = {**SMALL, "dst_crs": "EPSG:3857", "resolution": (64.0, 64.0)}

@@ -11,8 +11,13 @@ import pytest
 import rasterio
 from rasterio.enums import Resampling
 
-from cogmill.raster.cascade import Cascade
-from cogmill.raster.overviews import Reduction, level_sizes, overview_count, reduce
+from cogmill.raster.cog.cascade import Cascade
+from cogmill.raster.cog.reduction import (
+    Reduction,
+    level_sizes,
+    overview_count,
+    reduce,
+)
 
 Array = npt.NDArray[Any]
 WIDTH, HEIGHT = 84, 50

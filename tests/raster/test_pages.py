@@ -14,13 +14,13 @@ from tests.raster.rasters import FileBytes, sidecar
 from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.raster import gdal
-from cogmill.raster.explain import explain, summary
-from cogmill.raster.grid import Window
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.source import SourceReader
-from cogmill.raster.structure import inspect
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.explain import explain, summary
+from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.read.source_blocks import SourceReader
 
 RANDOM = np.random.default_rng(5)
 #: Two images of other sizes, each with an overview and a mask of either, in the usual order.

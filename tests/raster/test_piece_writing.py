@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.raster.rasters import FileBytes
 
-from cogmill.raster.grid import Window
-from cogmill.raster.piece_writing import HeldRows, PieceWriter
-from cogmill.raster.pieces import PieceIndex, PieceReader, piece_codec
-from cogmill.raster.source import Held
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.intermediate.piece_reading import PieceIndex, PieceReader, piece_codec
+from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])

@@ -20,16 +20,22 @@ from tests.raster.test_warp import by_windows, differing, odd_windows, valid_sha
 from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.errors import Refused, SourceWindowTooSmall
-from cogmill.raster import footprint as footprints
-from cogmill.raster.control import NOT_COEFFICIENTS, Rational, by_points
-from cogmill.raster.crs import crs_text
 from cogmill.raster.gdal import environment
-from cogmill.raster.gdalwarp import RESULT, gdalwarp_commands
-from cogmill.raster.grid import Window
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.roundtrip import apart
-from cogmill.raster.source import Held
-from cogmill.raster.warp import WarpSpec, mark_nan, source_window, warp, warp_buffer_bytes
+from cogmill.raster.geometry.control import NOT_COEFFICIENTS, Rational, by_points
+from cogmill.raster.geometry.crs import crs_text
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.warp import footprint as footprints
+from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
+from cogmill.raster.warp.exact_warp import (
+    WarpSpec,
+    mark_nan,
+    source_window,
+    warp,
+    warp_buffer_bytes,
+)
+from cogmill.raster.warp.roundtrip import apart
 
 WAYS = ("1", "2", "3", "tps", "rpc")
 

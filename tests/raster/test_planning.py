@@ -17,20 +17,25 @@ from tests.raster.rasters import Case, FileBytes, write
 from tests.raster.synthetic import UTM, layout, structure
 
 from cogmill.errors import Refused
-from cogmill.raster import explain
-from cogmill.raster.cutting import RowUnits, units_per_piece
-from cogmill.raster.decisions import Notes, decide_validity
+from cogmill.raster.cog.upper_levels import cog_levels, upper_levels_memory
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Window
-from cogmill.raster.layout import ImageLayout
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.inspect.structure import Structure, inspect
 from cogmill.raster.memory import GIB, MIB
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import RasterPlan, assembly, plan, tile_reads
-from cogmill.raster.plot import plot
-from cogmill.raster.reads import source_reads
-from cogmill.raster.source import SourceReader
-from cogmill.raster.structure import Structure, inspect
-from cogmill.raster.upper_levels import cog_levels, upper_levels_memory
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan import explain
+from cogmill.raster.plan.cutting import RowUnits, units_per_piece
+from cogmill.raster.plan.decisions import Notes, decide_validity
+from cogmill.raster.plan.planning import (
+    RasterPlan,
+    assembly,
+    plan,
+    tile_reads,
+)
+from cogmill.raster.plan.plot import plot
+from cogmill.raster.plan.reads import source_reads
+from cogmill.raster.read.source_blocks import SourceReader
+from cogmill.raster.tiff.block_table import ImageLayout
 from cogmill.settings import child_budget
 
 STRIPED = layout((2000, 1700), (2000, 37))
@@ -569,7 +574,8 @@ def test_without_matplotlib_the_picture_is_refused_by_the_name_of_the_extra(
 
 def test_options_are_validated_without_loading_gdal() -> None:
     code = (
-        "import sys; from cogmill.raster import options, memory; options.PlanOptions();"
+        "import sys; from cogmill.raster import memory\n"
+        "from cogmill.raster.options.plan_options import PlanOptions; PlanOptions()\n"
         "print([m for m in ('rasterio', 'pyproj', 'numpy', 'tifffile') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,16 +14,26 @@ from tests.raster.reference import crop, reference_warp
 from tests.raster.synthetic import layout, structure
 
 from cogmill.errors import Refused
-from cogmill.raster import seams
-from cogmill.raster.crs import crs_text, degrees_of, footprint, heights
-from cogmill.raster.footprint import source_positions
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import GeoTransform, Grid, Window
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.source import Held
-from cogmill.raster.warp import Warped, WarpSpec, source_window, warp
+from cogmill.raster.geometry import seams
+from cogmill.raster.geometry.crs import (
+    crs_text,
+    degrees_of,
+    footprint,
+    heights,
+)
+from cogmill.raster.geometry.grid import GeoTransform, Grid, Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.warp.exact_warp import (
+    Warped,
+    WarpSpec,
+    source_window,
+    warp,
+)
+from cogmill.raster.warp.footprint import source_positions
 
 HALF = 20037508.342789244
 

@@ -28,14 +28,19 @@ from tests.raster.rasters import (
 from tests.raster.whole_job import write_raster
 
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged, StorageUnavailable
-from cogmill.raster import fetching
-from cogmill.raster.codecs import BlockCodec, encode_mask
-from cogmill.raster.fetching import most_fetched, requests, touched
-from cogmill.raster.grid import Window
-from cogmill.raster.layout import BlockTable
-from cogmill.raster.pieces import Piece, PieceIndex, PieceReader, piece_codec
-from cogmill.raster.source import SourceReader
-from cogmill.raster.structure import Structure, inspect
+from cogmill.raster.codecs.block_codec import BlockCodec, encode_mask
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.intermediate.piece_reading import (
+    Piece,
+    PieceIndex,
+    PieceReader,
+    piece_codec,
+)
+from cogmill.raster.read import fetching
+from cogmill.raster.read.fetching import most_fetched, requests, touched
+from cogmill.raster.read.source_blocks import SourceReader
+from cogmill.raster.tiff.block_table import BlockTable
 
 WINDOWS = [
     Window(col_off=0, row_off=0, width=WIDTH, height=HEIGHT),

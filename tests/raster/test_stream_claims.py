@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.raster.rasters import FileBytes
 
 from cogmill.errors import BlockUndecodable
+from cogmill.raster.codecs.source_codecs import Claim, demand_within
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Window
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.inspect.structure import inspect
 from cogmill.raster.memory import MIB
-from cogmill.raster.source import SourceReader
-from cogmill.raster.stream_claims import Claim, demand_within
-from cogmill.raster.structure import inspect
-from cogmill.raster.validate import validate
+from cogmill.raster.read.source_blocks import SourceReader
+from cogmill.raster.validate.validate import validate
 
 SIDE = 256
 JPEG, LERC, WEBP = 7, 34887, 50001

@@ -15,13 +15,14 @@ from tests.raster import rasters
 from tests.raster.rasters import CASES, Case, FileBytes
 
 from cogmill.errors import BlockUndecodable
-from cogmill.raster import gdal, streaming
-from cogmill.raster.grid import Window
-from cogmill.raster.layout import BlockTable
-from cogmill.raster.source import SourceReader
-from cogmill.raster.streaming import StreamedPiece, streams
-from cogmill.raster.structure import Structure, inspect
-from cogmill.raster.unpacking import UNPACKERS, Damaged
+from cogmill.raster import gdal
+from cogmill.raster.codecs.unpacking import UNPACKERS, Damaged
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.read import streaming
+from cogmill.raster.read.source_blocks import SourceReader
+from cogmill.raster.read.streaming import StreamedPiece, streams
+from cogmill.raster.tiff.block_table import BlockTable
 
 STRIP = {"tiled": False, "blockysize": rasters.HEIGHT}
 MORE = {

@@ -16,10 +16,10 @@ from affine import Affine
 from tests.raster.rasters import CASES, HEIGHT, WIDTH, Case, FileBytes, sidecar, write
 
 from cogmill.errors import Refused
-from cogmill.raster.decisions import holds_classes
 from cogmill.raster.gdal import environment, versions
-from cogmill.raster.layout import BlockTable
-from cogmill.raster.structure import Structure, inspect
+from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.plan.decisions import holds_classes
+from cogmill.raster.tiff.block_table import BlockTable
 
 
 def seen(path: Path) -> Structure:

@@ -30,9 +30,9 @@ from rasterio.enums import Resampling
 from rio_cogeo.cogeo import cog_validate
 
 from cogmill.raster.gdal import environment
-from cogmill.raster.validate import validate
-from cogmill.raster.verdict import Verdict
-from cogmill.storage.local import LocalStore
+from cogmill.raster.validate.validate import validate
+from cogmill.raster.validate.verdict import Verdict
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import Location
 
 SIZE = (701, 643)

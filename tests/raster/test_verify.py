@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 from cogmill.errors import VerificationFailed
-from cogmill.raster.cog_image import CogImage
-from cogmill.raster.encode import EncodedFile, encode_tile
-from cogmill.raster.grid import Grid
-from cogmill.raster.profiles import Samples, profile
-from cogmill.raster.verify import verify, verify_header
+from cogmill.raster.codecs.profiles import Samples, profile
+from cogmill.raster.cog.cog_image import CogImage
+from cogmill.raster.cog.tile_encoding import EncodedFile, encode_tile
+from cogmill.raster.cog.verify import verify, verify_header
+from cogmill.raster.geometry.grid import Grid
 
 TRANSFORM = (300000.0, 10.3, 0.0, 5000000.0, 0.0, -10.3)
 

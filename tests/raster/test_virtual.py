@@ -18,15 +18,16 @@ from tests.raster.reference import Kind, make_spec
 from tests.raster.whole_job import SMALL, WholeJob, tools
 
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged, SourceWindowTooSmall
-from cogmill.job_types.raster_members import inspected_virtual
-from cogmill.raster import gdal, virtual_document
-from cogmill.raster.grid import Window
-from cogmill.raster.rasterplan import RasterPlan
-from cogmill.raster.source import Held
-from cogmill.raster.stored import VirtualFile
-from cogmill.raster.structure import Structure
-from cogmill.raster.virtual import opened_virtual, portions
-from cogmill.raster.warp import warp
+from cogmill.job_types.raster_to_cog.members import inspected_virtual
+from cogmill.raster import gdal
+from cogmill.raster.geometry.grid import Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.structure import Structure
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.vrt import vrt_document
+from cogmill.raster.vrt.vrt_reading import opened_virtual, portions
+from cogmill.raster.warp.exact_warp import warp
 from cogmill.storage.location import Location
 
 MERCATOR: dict[str, Any] = {**SMALL, "dst_crs": "EPSG:3857"}
@@ -306,7 +307,7 @@ def test_vrts_that_name_each_other_without_end_are_refused(
     file = seen(path).file
     assert isinstance(file, VirtualFile)
     assert file.text.count("c.tif") == 2**3  # each of two bands, in three VRTs
-    monkeypatch.setattr(virtual_document, "_LONGEST", len(file.text) // 2)
+    monkeypatch.setattr(vrt_document, "_LONGEST", len(file.text) // 2)
     with pytest.raises(Refused, match=r"input\.vrt names .*\.vrt too often to be written out"):
         seen(path)
 

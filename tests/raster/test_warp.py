@@ -21,13 +21,20 @@ from tests.raster.reference import (
 )
 
 from cogmill.errors import Refused, SourceWindowTooSmall
-from cogmill.raster import footprint as footprints
 from cogmill.raster.gdal import environment
-from cogmill.raster.grid import Grid, Window
-from cogmill.raster.source import Held
-from cogmill.raster.vrt import frame_xml, warped_xml
-from cogmill.raster.warp import Warped, WarpSpec, mark_nan, source_window, warp, warp_buffer_bytes
-from cogmill.raster.warpspec import KERNELS
+from cogmill.raster.geometry.grid import Grid, Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.warp import footprint as footprints
+from cogmill.raster.warp.exact_warp import (
+    Warped,
+    WarpSpec,
+    mark_nan,
+    source_window,
+    warp,
+    warp_buffer_bytes,
+)
+from cogmill.raster.warp.warp_document import frame_xml, warped_xml
+from cogmill.raster.warp.warp_spec import KERNELS
 
 MAIN_KERNELS = ("nearest", "bilinear", "cubic", "average")
 MAIN_KINDS = ("uint8x3", "float32-nodata", "uint16x4", "int16")

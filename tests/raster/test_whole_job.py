@@ -12,8 +12,8 @@ import rasterio
 from tests.raster.whole_job import WholeJob, write_raster
 
 from cogmill.errors import Refused, SourceChanged
-from cogmill.job_types import raster_tasks
-from cogmill.storage.local import LocalReader, LocalStore
+from cogmill.job_types.raster_to_cog import pixel_tasks
+from cogmill.storage.local_store import LocalReader, LocalStore
 from cogmill.storage.location import Location
 
 MOON = (
@@ -144,7 +144,7 @@ def test_one_cog_is_the_same_however_few_of_its_tiles_may_be_open(
 ):
     source = holes(tmp_path / "in.tif")
     WholeJob(source, f"{tmp_path}/all/one.tif").run()
-    monkeypatch.setattr(raster_tasks, "MOST_OPEN", 1)
+    monkeypatch.setattr(pixel_tasks, "MOST_OPEN", 1)
     WholeJob(source, f"{tmp_path}/few/one.tif").run()
     made = [(tmp_path / folder / "one.tif").read_bytes() for folder in ("all", "few")]
     assert made[0] == made[1]

@@ -12,14 +12,12 @@ import numpy as np
 import rasterio
 
 from cogmill.core_machine.contracts import JobView, Preflight, Previous, StageResult
-from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_results import (
-    Outputs,
-)
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import raster_inputs
+from cogmill.job_types.raster_to_cog.results import Outputs
 from cogmill.job_types.tools import Tools
 from cogmill.raster.memory import GIB
-from cogmill.storage.local import LocalStore
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import FILE
 from cogmill.storage.store import Storage
 

@@ -14,8 +14,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.embedded import EmbeddedServer, Lease
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.embedded.server import EmbeddedServer, Lease
 
 TEMPLATE = "cogmill_template"
 _numbers = itertools.count(1)

@@ -18,10 +18,11 @@ from psycopg.conninfo import make_conninfo
 from tests.state.conftest import Clock
 from tests.state.test_model import VIOLATIONS
 
-from cogmill.core_machine.state import StateManager, rows
-from cogmill.core_machine.state.database import Connection, Database
-from cogmill.core_machine.state.embedded import Lease
-from cogmill.core_machine.state.statements import statement
+from cogmill.core_machine.state import StateManager
+from cogmill.core_machine.state.database import rows
+from cogmill.core_machine.state.database.database import Connection, Database
+from cogmill.core_machine.state.database.statements import statement
+from cogmill.core_machine.state.embedded.server import Lease
 
 T = TypeVar("T")
 U = TypeVar("U")

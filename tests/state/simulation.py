@@ -25,7 +25,7 @@ from tests.state.world import World
 from cogmill.core_machine.contracts import Job
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.errors import Refused
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

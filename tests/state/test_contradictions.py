@@ -16,10 +16,10 @@ from tests.state.wreckage import CHECKS, violated
 
 from cogmill.core_machine.contracts import Cause, Job, JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
-from cogmill.core_machine.settling import MAX_BACKOFF_SECONDS
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.tasks import Settled
+from cogmill.core_machine.transitions.settlement import MAX_BACKOFF_SECONDS
 from cogmill.errors import TransientError
 
 

@@ -15,8 +15,8 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
-from cogmill.core_machine.state import migrating
-from cogmill.core_machine.state.database import (
+from cogmill.core_machine.state.database import migrations
+from cogmill.core_machine.state.database.database import (
     Connection,
     ConnectionLost,
     Database,
@@ -24,9 +24,9 @@ from cogmill.core_machine.state.database import (
     ServerBusy,
     statement,
 )
-from cogmill.core_machine.state.embedded import Lease
-from cogmill.core_machine.state.listening import Listener
-from cogmill.core_machine.state.migrating import Migration, packaged_migrations
+from cogmill.core_machine.state.database.listener import Listener
+from cogmill.core_machine.state.database.migrations import Migration, packaged_migrations
+from cogmill.core_machine.state.embedded.server import Lease
 from cogmill.errors import CogmillError, DatabaseUnavailable, Refused
 
 ONE = Migration(1, "one", "CREATE TABLE cogmill.one (n int); INSERT INTO cogmill.one VALUES (1)")
@@ -422,7 +422,7 @@ def test_what_a_server_cannot_do_just_now_is_nobody_s_defect(
 def test_a_migration_that_waits_for_a_reader_does_not_hold_up_everybody(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.05)
     three = Migration(2, "three", "ALTER TABLE cogmill.one ADD COLUMN more int")
     with Database(empty) as database, psycopg.connect(empty) as dump:
         database.migrate([ONE])

@@ -10,7 +10,7 @@ from tests.state.test_transitions import Heard, claim, join, plan, submit
 from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.errors import JobNotFound
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from cogmill.core_machine.state import configuration, embedded, keeper
-from cogmill.core_machine.state.embedded import EmbeddedServer
-from cogmill.core_machine.state.places import Places
+from cogmill.core_machine.state.embedded import configuration, keeper
+from cogmill.core_machine.state.embedded import server as embedded_server
+from cogmill.core_machine.state.embedded.paths import Places
+from cogmill.core_machine.state.embedded.server import EmbeddedServer
 from cogmill.errors import DatabaseUnavailable
 
 LINUX = sys.platform.startswith("linux")
@@ -410,7 +411,7 @@ def test_a_fork_shares_the_lease_until_it_ends(server: EmbeddedServer) -> None:
 def test_a_server_whose_socket_was_swept_away_is_started_again(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_SWEPT_SOCKET_SECONDS", 0.5)
+    monkeypatch.setattr(embedded_server, "_SWEPT_SOCKET_SECONDS", 0.5)
     with server.lease() as lease:
         shutil.rmtree(server.places.socket_folder)
         lease.ensure_running()
@@ -457,7 +458,7 @@ def test_a_server_that_stays_silent_is_an_error_in_a_bounded_time(
 def test_a_disk_without_room_is_named_in_a_sentence(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_BYTES_TO_MAKE", 2**62)
+    monkeypatch.setattr(embedded_server, "_BYTES_TO_MAKE", 2**62)
     with pytest.raises(DatabaseUnavailable, match=r"disk that holds .* is full") as caught:
         server.lease()
     assert "make room" in caught.value.remedy

@@ -16,8 +16,8 @@ from tests.state.conftest import Clock
 from tests.state.mutants import Bench, Caught, Mutant, fresh
 from tests.state.simulation import EPOCH, Arena, Simulation, Violation
 
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.embedded import Lease
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.embedded.server import Lease
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from tests.state.test_transitions import MEBIBYTE, claim, join, plan, submit
 
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from cogmill.core_machine.contracts import (
 )
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.state.workers import Progress

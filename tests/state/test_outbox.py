@@ -7,7 +7,7 @@ from tests.state.test_transitions import join, submit
 
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.errors import TransientError
 
 MESSAGES = 12

@@ -9,7 +9,7 @@ import pytest
 from tests.state.mutants import fresh
 from tests.state.simulation import Arena, Report, Simulation
 
-from cogmill.core_machine.state.embedded import Lease
+from cogmill.core_machine.state.embedded.server import Lease
 
 # What runs must have met to prove anything: else the simulation has lost its teeth.
 MOST = (

@@ -26,7 +26,7 @@ from cogmill.core_machine.contracts import (
 )
 from cogmill.core_machine.reconciliation import ROOM_SECONDS, SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import MOST_PASSED_OVER, Attempt, Settled
 from cogmill.core_machine.state.workers import Progress

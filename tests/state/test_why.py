@@ -9,7 +9,7 @@ from tests.state.test_transitions import BROKEN, MEBIBYTE, claim, join, plan, su
 from cogmill.cli.why import why
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.workers import Progress
 
 

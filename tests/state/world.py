@@ -14,9 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import psycopg
 
-from cogmill.core_machine.settling import Settlement
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.wakeups import flush
+from cogmill.core_machine.transitions.settlement import Settlement
+from cogmill.core_machine.transitions.wakeups import flush
 
 
 class Hearer(Protocol):

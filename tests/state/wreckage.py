@@ -25,7 +25,7 @@ from tests.state.test_transitions import BROKEN, MEBIBYTE, new_job, planned
 
 from cogmill.core_machine.contracts import Cause, Failure, Job, Offer, Task, TaskKind
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.tasks import Attempt, Settled
 
 BEAT_SECONDS = 1.0

@@ -10,8 +10,8 @@ import pytest
 from cogmill.cli import many
 from cogmill.cli.asking import Asked
 from cogmill.errors import Refused
-from cogmill.job_types.raster_to_cog import Inputs
-from cogmill.storage.local import LocalStore
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import FILE
 from cogmill.storage.store import Storage
 

@@ -24,10 +24,10 @@ from cogmill.cli.options import key_value, plan_fields, resolution
 from cogmill.cli.progress import Meter, watching
 from cogmill.core_machine.contracts import Job, JobStatus, Stage
 from cogmill.core_machine.orchestration import JobProcessor
-from cogmill.core_machine.running import Look
+from cogmill.core_machine.worker.run_jobs import Look
 from cogmill.errors import Refused
-from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import raster_inputs
 from cogmill.raster.memory import budget_text
 from cogmill.runtime import tools
 from cogmill.settings import Settings, child_budget, machine_memory

@@ -11,7 +11,7 @@ import pytest
 from cogmill import failpoints, settings
 from cogmill.cli.report import next_command
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.jobs import Jobs
 from cogmill.errors import JobNotFound, Refused
 

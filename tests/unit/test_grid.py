@@ -6,7 +6,12 @@ import pytest
 from affine import Affine
 from pydantic import ValidationError
 
-from cogmill.raster.grid import Grid, Window, output_tiles, work_tiles
+from cogmill.raster.geometry.grid import (
+    Grid,
+    Window,
+    output_tiles,
+    work_tiles,
+)
 
 GRID = Grid(crs="EPSG:3857", transform=(10.1, 0.3, 0.0, 90.7, 0.0, -0.7), width=1000, height=700)
 

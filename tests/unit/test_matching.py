@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cogmill.storage.local import LocalStore
+from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import FILE, MEMORY, Location
 from cogmill.storage.matching import is_pattern, matching
-from cogmill.storage.memory import MemoryStore
+from cogmill.storage.memory_store import MemoryStore
 from cogmill.storage.store import Storage
 
 NAMES = (

@@ -16,7 +16,7 @@ import cogmill
 SOURCES = Path(cogmill.__file__).parent
 MODULE = SOURCES / "core_machine" / "reconciliation.py"
 STATE = SOURCES / "core_machine" / "state"
-STATEMENTS = {path.stem for path in (STATE / "sql").glob("*.sql")}
+STATEMENTS = {path.stem: path for path in (STATE / "sql").rglob("*.sql")}
 #: Transitions that are the reconciler's own: the death of workers, and what waits for room.
 ITS_OWN = {
     "workers.suspect", "workers.renew_suspicions", "workers.declare_dead", "workers.rescue",
@@ -74,7 +74,7 @@ def calls(source: str) -> set[str]:
 
 def _only_reads(method: str) -> bool:
     """Whether all statements of all methods of this name in the state only read."""
-    names = STATEMENTS & {
+    names = STATEMENTS.keys() & {
         constant.value
         for function in _methods(method)
         for constant in ast.walk(function)
@@ -93,7 +93,7 @@ def _methods(name: str) -> list[ast.FunctionDef]:
 
 
 def _is_a_finder(name: str) -> bool:
-    text = (STATE / "sql" / f"{name}.sql").read_text()
+    text = STATEMENTS[name].read_text()
     text = re.sub(r"--.*|'[^']*'", "", text).strip()
     reads = re.match(r"(WITH\b.*?\)\s*)?SELECT\b", text, re.S | re.I)
     locks = re.search(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY\s+SHARE)\b", text, re.I)

@@ -14,8 +14,8 @@ from cogmill.cli.console import size_text
 from cogmill.cli.options import plan_fields
 from cogmill.core_machine.contracts import Job
 from cogmill.errors import Refused
-from cogmill.job_types.raster_request import largest_task, raster_inputs
-from cogmill.job_types.raster_to_cog import Inputs
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.request import largest_task, raster_inputs
 from cogmill.settings import PARENT_MEMORY, Settings
 from cogmill.storage.store import Storage
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from cogmill import __version__, runtime
+from cogmill import runtime
 from cogmill.cli.console import Output, size_text
 from cogmill.cli.options import load_settings, output_options
 from cogmill.errors import CogmillError
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
 from cogmill.settings import Settings
 from cogmill.storage.location import Location
+from cogmill.version import VERSION
 
 PATIENCE_SECONDS = 3.0
 """Who asks whether a database answers does not want to wait for one that does not."""
@@ -26,7 +27,7 @@ def doctor(*, out: Output, log_level: str | None) -> int:
     """Show what is in force, and whether each part answers."""
     settings = load_settings(log_level=log_level)
     in_force = settings_document(settings)
-    out.say(f"cogmill {__version__}")
+    out.say(f"cogmill {VERSION}")
     out.table(("setting", "value"), [(name, _shown(name, in_force[name])) for name in in_force])
     checks = {
         "home": _answer(lambda: _home(settings)),
@@ -39,7 +40,7 @@ def doctor(*, out: Output, log_level: str | None) -> int:
     )
     out.result(
         {
-            "version": __version__,
+            "version": VERSION,
             "settings": in_force,
             "parts": {name: {"ok": ok, "says": says} for name, (ok, says) in checks.items()},
         }

@@ -19,10 +19,11 @@ from cogmill.cli.options import (
     worker_options,
 )
 from cogmill.cli.report import plan_lines, plan_summary
-from cogmill.core_machine import frames
-from cogmill.core_machine.preflighting import preflight
-from cogmill.job_types.raster_request import raster_inputs
-from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.transitions.preflight import preflight
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import raster_inputs
 from cogmill.settings import Settings
 
 
@@ -75,8 +76,8 @@ def _prepare(settings: Settings, inputs: Inputs) -> JsonValue:
 
 def _draw(prepared: JsonValue, path: Path) -> None:
     # Here and not at the top: no other command loads GDAL in this process.
-    from cogmill.raster.plot import plot
-    from cogmill.raster.rasterplan import RasterPlan
+    from cogmill.raster.plan.plot import plot
+    from cogmill.raster.plan.raster_plan import RasterPlan
 
     match prepared:
         case {"plan": plan}:

@@ -12,8 +12,8 @@ from cogmill.cli.console import Output, size_text, time_text
 from cogmill.cli.options import load_settings, output_options
 from cogmill.cli.report import error_document, failure_document, job_document, next_command
 from cogmill.cli.why import why
-from cogmill.core_machine import wakeups
 from cogmill.core_machine.contracts import Cause, Job, JobStatus, Stage
+from cogmill.core_machine.transitions import wakeups
 from cogmill.errors import CogmillError, Refused
 
 ID_LENGTH = 12

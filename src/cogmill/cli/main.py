@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import click
 
-from cogmill import __version__
 from cogmill.cli.console import Output, abandon, open_closed, write_line
 from cogmill.cli.doctor import doctor, migrate
 from cogmill.cli.inspect import inspect
@@ -23,6 +22,7 @@ from cogmill.cli.signals import INTERRUPTED, interruptible
 from cogmill.cli.validate import validate
 from cogmill.cli.worker import reconcile, worker
 from cogmill.errors import CogmillError, Refused
+from cogmill.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group("cogmill", context_settings=_CONTEXT)
-@click.version_option(__version__, prog_name="cogmill", message="%(prog)s %(version)s")
+@click.version_option(VERSION, prog_name="cogmill", message="%(prog)s %(version)s")
 def cogmill() -> None:
     """Turn huge rasters into reprojected Cloud Optimized GeoTIFFs, and never lose a job."""
 

@@ -13,11 +13,12 @@ from cogmill.cli.progress import watching_files
 from cogmill.cli.report import error_document, job_document, next_command, plan_summary
 from cogmill.cli.signals import INTERRUPTED
 from cogmill.cli.waiting import work
-from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
+from cogmill.core_machine.worker import run_jobs
 from cogmill.errors import CogmillError, Refused
-from cogmill.job_types.raster_request import most_children
-from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import most_children
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
 from cogmill.storage.location import Location
@@ -149,7 +150,7 @@ def _submitted(
             files.append(_File(inputs, error=answer))
             continue
         made = answer.job.status is JobStatus.SUCCESSFUL
-        waits = running.needs_work(machine.state, answer.job)
+        waits = run_jobs.needs_work(machine.state, answer.job)
         files.append(_File(inputs, job=answer.job, already=made, waits=waits))
         if answer.created:
             _warn(out, machine, files[-1])

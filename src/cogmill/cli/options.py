@@ -13,8 +13,8 @@ import click
 from cogmill import telemetry
 from cogmill.cli.console import Output, size_text
 from cogmill.errors import Refused
-from cogmill.raster.grid_options import BY_POINTS
-from cogmill.raster.options import (
+from cogmill.raster.options.grid_options import BY_POINTS
+from cogmill.raster.options.plan_options import (
     CREATION_OPTIONS,
     OVERVIEW_RESAMPLING,
     PROFILES,

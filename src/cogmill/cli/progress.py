@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from cogmill.cli.console import Output, time_text
 from cogmill.core_machine.contracts import Stage
-from cogmill.core_machine.running import Look
+from cogmill.core_machine.worker.run_jobs import Look
 
 LINE_SECONDS = 10.0
 """Between two lines of the same stage."""

@@ -22,11 +22,12 @@ from cogmill.cli.progress import watching
 from cogmill.cli.report import job_document, next_command, plan_summary
 from cogmill.cli.signals import INTERRUPTED
 from cogmill.cli.waiting import work
-from cogmill.core_machine import running
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.core_machine.orchestration import Submitted
-from cogmill.job_types.raster_request import most_children
-from cogmill.job_types.raster_to_cog import Inputs, RasterToCog
+from cogmill.core_machine.worker import run_jobs
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.request import most_children
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
 
@@ -59,7 +60,7 @@ def run(
     with runtime.machine(settings) as machine:
         submitted = _submit(machine, asked, wanted)
         job = submitted.job
-        if not running.needs_work(machine.state, job):
+        if not run_jobs.needs_work(machine.state, job):
             out.say(f"nothing to do: job {job.id[:12]} already made {main_output(job)}")
             out.result(job_document(machine.state, job))
             return 0

@@ -12,11 +12,11 @@ from cogmill import runtime
 from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, parse_manifest
 from cogmill.cli.console import Output
 from cogmill.cli.options import load_settings, memory_option, output_options
-from cogmill.core_machine import frames
-from cogmill.core_machine.children import ChildDied, SpareChild
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.child.process import ChildDied, SpareChild
 from cogmill.core_machine.contracts import Cause
 from cogmill.errors import PermanentError, Refused
-from cogmill.raster.verdict import Finding, Verdict
+from cogmill.raster.validate.verdict import Finding, Verdict
 from cogmill.storage.location import Location
 from cogmill.storage.store import Storage
 

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from cogmill.cli.console import Output
 from cogmill.cli.progress import Watcher
 from cogmill.cli.signals import draining
-from cogmill.core_machine import running
-from cogmill.core_machine.worker import Worker
+from cogmill.core_machine.worker import run_jobs
+from cogmill.core_machine.worker.worker import Worker
 from cogmill.runtime import Machine
 
 LOOK_SECONDS = 0.25
@@ -31,12 +31,12 @@ def work(
     with draining(out.say) as drain, watching as show:
         stall = _Stall(out, worker)
 
-        def on_look(look: running.Look) -> None:
+        def on_look(look: run_jobs.Look) -> None:
             show(look)
             stall(look)
 
-        watch = running.Watch(seconds=LOOK_SECONDS, on_look=on_look, stop=drain.stop)
-        running.run_jobs(machine.state, worker, job_ids, watch)
+        watch = run_jobs.Watch(seconds=LOOK_SECONDS, on_look=on_look, stop=drain.stop)
+        run_jobs.run_jobs(machine.state, worker, job_ids, watch)
         return drain.stop.is_set()
 
 
@@ -49,7 +49,7 @@ class _Stall:
         self._since = time.monotonic()
         self._told = False
 
-    def __call__(self, look: running.Look) -> None:
+    def __call__(self, look: run_jobs.Look) -> None:
         busy = any(stage.running or stage.retrying for stage in look.stages)
         if busy or not self._worker.idle or look.job.status.terminal:
             self._since = time.monotonic()

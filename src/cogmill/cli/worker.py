@@ -12,7 +12,7 @@ from cogmill.cli.console import Output, size_text
 from cogmill.cli.options import demand_memory, load_settings, output_options, worker_options
 from cogmill.cli.signals import INTERRUPTED, draining
 from cogmill.core_machine.reconciliation import Action
-from cogmill.core_machine.worker import Worker
+from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import DatabaseUnavailable
 from cogmill.runtime import Machine
 

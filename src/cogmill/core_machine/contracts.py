@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from cogmill.core_machine import identity
-from cogmill.core_machine.outcomes import (
+from cogmill.core_machine.model import identity
+from cogmill.core_machine.model.outcomes import (
     Cancelled,
     Cause,
     Failed,
@@ -27,7 +27,7 @@ from cogmill.core_machine.outcomes import (
     Told,
     Value,
 )
-from cogmill.core_machine.records import (
+from cogmill.core_machine.model.records import (
     CleanUp,
     Job,
     JobStatus,

@@ -1,4 +1,4 @@
-"""JobProcessor submits; TaskProcessor works, a message at a time.
+"""JobProcessor submits jobs; AttemptRunner runs attempts in a child and settles them.
 
 Both only call the transitions of the state. A job type appears here as what its contract says and
 nothing else.
@@ -7,25 +7,44 @@ nothing else.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
-from cogmill.core_machine import frames, wakeups
-from cogmill.core_machine.children import ChildProcess, SpareChild
-from cogmill.core_machine.contracts import Job, JobStatus, JobType, JobTypes, Preflight
-from cogmill.core_machine.identity import job_id
-from cogmill.core_machine.preflighting import preflight
+from cogmill.core_machine.child import frames
+from cogmill.core_machine.child.process import Call, ChildDied, ChildProcess, SpareChild
+from cogmill.core_machine.contracts import (
+    Adoptable,
+    Cancelled,
+    Cause,
+    CleanUp,
+    Failed,
+    Failure,
+    Job,
+    JobStatus,
+    JobType,
+    JobTypes,
+    JobView,
+    PlannedTask,
+    Preflight,
+    Retry,
+    StageResult,
+    Succeeded,
+    Task,
+    TaskKind,
+    TaskOutcome,
+)
+from cogmill.core_machine.model.identity import job_id
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.generations import NewJob, NewStage
-from cogmill.core_machine.wakeups import WakeupPublisher
-from cogmill.core_machine.worker import Worker
+from cogmill.core_machine.state.tasks import Attempt, Settled
+from cogmill.core_machine.transitions import wakeups
+from cogmill.core_machine.transitions.preflight import preflight
+from cogmill.core_machine.transitions.settlement import Settlement
+from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.errors import (
     CogmillError,
     DatabaseUnavailable,
@@ -259,73 +278,173 @@ def _same(newest: Job, found: Preflight, engine: str) -> bool:
     )
 
 
-class TaskProcessor:
-    """The queue trigger: does one piece of work a message, in whatever process the host has.
+log = logging.getLogger(__name__)
 
-    The process becomes a worker at its first message and stays one: its threads beat between
-    messages, its children wait for the next. A fork of it becomes a worker of its own.
+_WHAT: dict[TaskKind, frames.What] = {
+    TaskKind.PLAN: "plan",
+    TaskKind.WORK: "execute",
+    TaskKind.SPLIT: "split",
+}
 
-    Parameters
-    ----------
-    open_worker : callable
-        Opens what a worker needs, and the worker, not yet started; once in each process.
-    """
 
-    def __init__(self, open_worker: Callable[[], AbstractContextManager[Worker]]) -> None:
-        self._open_worker = open_worker
-        self._hosts: dict[int, _Host] = {}
+class Watch(Protocol):
+    """Who looks after an attempt while it runs."""
 
-    def process(self, reference: str) -> bool:
-        """Do one task or clean-up: of the job `reference`, or else whatever is due.
+    def progress(self, done: int) -> None:
+        """Take note of the units done."""
+        ...
 
-        Called with any message, late, doubled or wrong, by any thread, it does what there is to do
-        and nothing twice. When it did something it sends the message on, as there may be more.
+    def answered(self) -> None:
+        """Take note that the child is free: what is left is to settle."""
+        ...
 
-        Parameters
-        ----------
-        reference : str
-            What a `WakeupPublisher` sent.
+    def ordered(self) -> TaskOutcome | None:
+        """Return what to settle when the child was killed on order; None when nobody ordered it."""
+        ...
+
+
+class AttemptRunner:
+    """Runs claimed attempts in a child and settles them."""
+
+    def __init__(self, state: StateManager, publisher: WakeupPublisher) -> None:
+        self._state = state
+        self._publisher = publisher
+        self._settlement = Settlement(state)
+
+    def run(self, attempt: Attempt, child: ChildProcess, watch: Watch) -> TaskOutcome:
+        """Run one attempt and settle it.
 
         Returns
         -------
-        bool
-            Whether there was anything to do.
+        TaskOutcome
+            What was settled; `Cancelled` also when the lease was lost.
 
         Raises
         ------
         TransientError
-            The database does not answer; let the message be delivered again.
+            The database does not answer: whether the attempt is settled is not known.
         """
-        # By process, and never a lock from before a fork, which a thread that is gone may hold.
-        host = self._hosts.setdefault(os.getpid(), _Host(self._open_worker))
-        return host.worker().do_one(reference)
+        try:
+            outcome, planned, shared = self._run(attempt, child, watch)
+            watch.answered()
+            settled = self._settlement.settle(attempt, outcome, planned, shared)
+        except TransientError:
+            raise
+        except Exception as error:
+            # Given back uncharged, it would be claimed and meet the same again, without end.
+            trace = None if isinstance(error, CogmillError) else error
+            log.warning("task %s met a defect: %s", attempt.task.label, error, exc_info=trace)
+            child.kill()
+            outcome = _defect(error)
+            settled = self._settlement.settle(attempt, outcome)
+        if settled is Settled.LOST:
+            return Cancelled()
+        if settled is Settled.STAGE_DONE:
+            self._state.jobs.advance(attempt.task.job_id)
+        if settled is Settled.STAGE_DONE or attempt.task.kind is not TaskKind.WORK:
+            wakeups.flush(self._state, self._publisher)
+        return outcome
 
-    def close(self) -> None:
-        """Give back what runs and sign off."""
-        host = self._hosts.pop(os.getpid(), None)
-        if host is not None:
-            host.close()
+    def _run(
+        self, attempt: Attempt, child: ChildProcess, watch: Watch
+    ) -> tuple[TaskOutcome, list[PlannedTask], JsonValue]:
+        try:
+            request = self._request(attempt)
+            call = _Call(self._state, attempt.task, watch.progress)
+            answer, planned = child.run(request, self._state.jobs.payload, call)
+        except ChildDied as death:
+            return watch.ordered() or Retry(failure=_death(death)), [], None
+        match answer:
+            case frames.Returned(value=value, peak_memory=peak):
+                if attempt.task.kind is not TaskKind.WORK:
+                    return Succeeded(result=None, peak_memory=peak), planned, value
+                return Succeeded(result=value, peak_memory=peak), [], None
+            case frames.Raised(failure=failure, detail=detail):
+                log.debug("task %s failed: %s", attempt.task.label, detail)
+                if failure.cause in (Cause.PERMANENT, Cause.SOURCE_CHANGED):
+                    return Failed(failure=failure), [], None
+                return Retry(failure=failure), [], None
+
+    def _request(self, attempt: Attempt) -> frames.Run:
+        task = attempt.task
+        job = self._state.jobs.get(task.job_id)
+        stage, shared, prepared = self._state.jobs.stage_shared(task.job_id, task.position)
+        return frames.Run(
+            what=_WHAT[task.kind],
+            job=_view(job, task.label),
+            prepared=prepared,
+            shared=shared,
+            stage=stage,
+            params=task.params,
+            memory=task.memory,
+            budget=task.split_budget or 0,
+            whole=task.split_memory or 0,
+        )
+
+    def clean(
+        self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]
+    ) -> None:
+        """Run one clean-up that is owed and settle it through `settle`."""
+        job = self._state.jobs.get(claimed.job_id)
+        request = frames.Run(
+            what="clean",
+            job=_view(job, f"c{claimed.attempt}"),
+            prepared=job.prepared,
+            successful=claimed.result_stays,
+        )
+        try:
+            answer, _ = child.run(request, self._state.jobs.payload, Call())
+        except ChildDied as death:
+            settle(_death(death))
+            raise
+        settle(answer.failure if isinstance(answer, frames.Raised) else None)
 
 
-class _Host:
-    """The worker of one process, opened at its first use."""
+class _Call(Call):
+    """Answers a child's questions from the state."""
 
-    def __init__(self, open_worker: Callable[[], AbstractContextManager[Worker]]) -> None:
-        self._open_worker = open_worker
-        self._lock = threading.Lock()
-        self._parts = ExitStack()
-        self._worker: Worker | None = None
+    def __init__(self, state: StateManager, task: Task, progress: Callable[[int], None]) -> None:
+        self._state = state
+        self._task = task
+        self._progress = progress
 
-    def worker(self) -> Worker:
-        with self._lock:
-            if self._worker is None:
-                worker = self._parts.enter_context(self._open_worker())
-                worker.start()
-                self._parts.callback(worker.stop)
-                self._worker = worker
-            return self._worker
+    def results(self, stage: str) -> Iterable[StageResult]:
+        return self._state.jobs.results(self._task.job_id, stage)
 
-    def close(self) -> None:
-        with self._lock:
-            self._worker = None
-            self._parts.close()
+    def adoptable(self) -> Iterable[Adoptable]:
+        return self._state.generations.adoptable(self._task.job_id, self._task.position)
+
+    def progress(self, done: int) -> None:
+        self._progress(done)
+
+
+def _view(job: Job, attempt: str) -> JobView:
+    return JobView(
+        id=job.id,
+        lineage=job.lineage,
+        generation=job.generation,
+        type=job.type,
+        version=job.version,
+        inputs=job.inputs,
+        source_identity=job.source_identity,
+        engine=job.engine,
+        prepared=None,
+        attempt=attempt,
+    )
+
+
+def _defect(error: Exception) -> Failed | Retry:
+    if isinstance(error, CogmillError):
+        message = error.message
+        return Failed(
+            failure=Failure(
+                code=error.code, cause=Cause.PERMANENT, message=message, remedy=error.remedy
+            )
+        )
+    message = f"{type(error).__name__}: {error}"[:1000]
+    return Retry(failure=Failure(code="defect", cause=Cause.TRANSIENT, message=message))
+
+
+def _death(death: ChildDied) -> Failure:
+    cause = Cause.MEMORY if death.of_memory else Cause.LOST
+    return Failure(code="child-died", cause=cause, message=str(death))

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from cogmill.core_machine import wakeups
-from cogmill.core_machine.awake import wall_seconds
+from cogmill.core_machine.clock import wall_seconds
 from cogmill.core_machine.contracts import Cause, Failure, Retry, TaskKind, Value
-from cogmill.core_machine.outcomes import no_room
-from cogmill.core_machine.settling import Settlement
+from cogmill.core_machine.model.outcomes import no_room
 from cogmill.core_machine.state import StateManager
-from cogmill.core_machine.state.database import ServerBusy
+from cogmill.core_machine.state.database.database import ServerBusy
 from cogmill.core_machine.state.tasks import Oversized, Settled, Stuck
-from cogmill.core_machine.wakeups import WakeupPublisher
+from cogmill.core_machine.transitions import wakeups
+from cogmill.core_machine.transitions.settlement import Settlement
+from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.errors import TransientError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cogmill.core_machine.contracts import JobType
 from cogmill.errors import Refused, UnknownJobType
-from cogmill.job_types.raster_to_cog import RasterToCog
+from cogmill.job_types.raster_to_cog.job_type import RasterToCog
 
 ENTRY_POINTS = "cogmill.job_types"
 BUILT_IN: tuple[type[JobType[Any, Any]], ...] = (RasterToCog,)

@@ -71,11 +71,11 @@ class Look(TaskType[Wish, Reflection, Any]):
 def _overreach(job: JobView) -> None:
     """Have GDAL ask for source pixels that are not held."""
     # Here and not at the top: a parent, which loads no GDAL, imports this module too.
-    from cogmill.job_types.raster_preflight import plan_of
-    from cogmill.raster.planning import tile_reads
-    from cogmill.raster.reads import bands
-    from cogmill.raster.source import Held
-    from cogmill.raster.warp import warp
+    from cogmill.job_types.raster_to_cog.prepared import plan_of
+    from cogmill.raster.geometry.held_pixels import Held
+    from cogmill.raster.plan.planning import tile_reads
+    from cogmill.raster.plan.reads import bands
+    from cogmill.raster.warp.exact_warp import warp
 
     plan = plan_of(job)
     ((work, source),) = tile_reads(plan, plan.tiles[0])

@@ -5,11 +5,13 @@ Never: a decision about work, a pixel, a bucket.
 
 from __future__ import annotations
 
-from cogmill.core_machine.state.audit import Events, Reconciliations, Wakeups
 from cogmill.core_machine.state.cleanup import CleanUps
-from cogmill.core_machine.state.database import Database
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.events import Events
 from cogmill.core_machine.state.generations import Generations
 from cogmill.core_machine.state.jobs import Jobs
+from cogmill.core_machine.state.outbox import Wakeups
+from cogmill.core_machine.state.sweeps import Reconciliations
 from cogmill.core_machine.state.tasks import Tasks
 from cogmill.core_machine.state.workers import Workers
 

@@ -9,8 +9,13 @@ from uuid import UUID
 from psycopg import Connection
 
 from cogmill.core_machine.contracts import CleanUp, Failure
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.rows import execute, fetch, fetch_one, jsonb
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.database.rows import (
+    execute,
+    fetch,
+    fetch_one,
+    jsonb,
+)
 
 
 class CleanUps:

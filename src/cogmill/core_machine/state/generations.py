@@ -9,17 +9,9 @@ from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import Adoptable, Job, Preflight, Previous, Value
 from cogmill.core_machine.state.cleanup import under_way
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.rows import (
-    execute,
-    fetch,
-    fetch_one,
-    job_from,
-    jsonb,
-    open_stage,
-    record_event,
-    store_payload,
-)
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.database.rows import execute, fetch, fetch_one, jsonb
+from cogmill.core_machine.state.recording import job_from, open_stage, record_event, store_payload
 from cogmill.errors import DestinationBusy, Refused
 
 

@@ -18,17 +18,9 @@ from cogmill.core_machine.contracts import (
     StageResult,
     Value,
 )
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.rows import (
-    Row,
-    execute,
-    fetch,
-    fetch_one,
-    job_from,
-    jsonb,
-    open_stage,
-    record_event,
-)
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.database.rows import Row, execute, fetch, fetch_one, jsonb
+from cogmill.core_machine.state.recording import job_from, open_stage, record_event
 from cogmill.errors import JobNotFound
 
 CLEAN_AFTER_FAILURE_SECONDS = 24 * 3600

@@ -22,18 +22,10 @@ from cogmill.core_machine.contracts import (
     TaskStatus,
     Value,
 )
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.rows import (
-    INLINE_LIMIT,
-    Row,
-    execute,
-    fetch,
-    fetch_one,
-    jsonb,
-    record_event,
-    store_payload,
-)
-from cogmill.core_machine.state.statements import statement
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.database.rows import Row, execute, fetch, fetch_one, jsonb
+from cogmill.core_machine.state.database.statements import statement
+from cogmill.core_machine.state.recording import INLINE_LIMIT, record_event, store_payload
 from cogmill.errors import PermanentError
 
 MOST_PASSED_OVER = 50  # each is a transaction, and who claims does not beat meanwhile

@@ -10,8 +10,9 @@ from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import Cause, Failure, Offer, Value
-from cogmill.core_machine.state.database import Database
-from cogmill.core_machine.state.rows import execute, fetch, fetch_one, record_event
+from cogmill.core_machine.state.database.database import Database
+from cogmill.core_machine.state.database.rows import execute, fetch, fetch_one
+from cogmill.core_machine.state.recording import record_event
 
 LOST = Failure(
     code="lost", cause=Cause.LOST, message="the worker died or lost touch in the middle of the task"

@@ -1,0 +1,228 @@
+"""Fragments of output tiles, in a child: make one, cut a tile into them, put a tile together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+from pydantic import JsonValue
+
+from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
+from cogmill.job_types.raster_to_cog import places
+from cogmill.job_types.raster_to_cog.limits import STILL_SECONDS, TASK_SECONDS
+from cogmill.job_types.raster_to_cog.pixel_tasks import (
+    counted_reads,
+    opened_parts,
+    pixels,
+    rows_of,
+    stage_tile,
+    write_piece,
+)
+from cogmill.job_types.raster_to_cog.prepared import plan_of, prepared_of
+from cogmill.job_types.raster_to_cog.results import (
+    AssembleParams,
+    Counted,
+    Fragment,
+    PieceResult,
+    TileParams,
+    TileResult,
+    tile_key,
+)
+from cogmill.job_types.tools import Tools
+from cogmill.raster import gdal
+from cogmill.raster.cog.block_index import EncodedTile
+from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.cog_image import CogImage
+from cogmill.raster.cog.fragments import (
+    ASSEMBLED_LEVELS,
+    reduced_codec,
+    reduced_rows,
+    reduced_window,
+)
+from cogmill.raster.cog.joining import (
+    Mosaic,
+    OneCog,
+    Part,
+    one_cog,
+)
+from cogmill.raster.cog.tile_encoding import encode_tile
+from cogmill.raster.cog.upper_levels import UpperLevels
+from cogmill.raster.cog.verify import verify
+from cogmill.raster.geometry.grid import OutputTile, Window
+from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.intermediate.piece_reading import Piece
+from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
+from cogmill.raster.make.tile_maker import TileMaker
+from cogmill.raster.plan.fitting import smaller_tiles
+from cogmill.raster.plan.planning import work_read
+from cogmill.storage.location import Location
+from cogmill.storage.staging import StagedObject
+
+
+def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: Tools) -> TileResult:
+    """Compute, encode, verify and commit one fragment of an output tile; see `TileTask`."""
+    prepared = prepared_of(job)
+    plan = prepared.plan
+    tile, work = plan.tile(params.row, params.col), _work(params)
+    image = plan.image.model_copy(update={"grid": plan.target_grid.window_grid(work)})
+    read = work_read(plan, work)
+    if read[1] is None:
+        return _result(params, None, None, Counted(), None)
+    with gdal.environment(tools.gdal_cache), pixels(job, prepared, shared, tools) as reader:
+        maker = TileMaker(plan, work, reader, tools.progress)
+        encoded = encode_tile(image, maker.rows([read]), plan.overview_resampling, overviews=0)
+        counted = counted_reads(reader.counts, maker.widened)
+        verify(encoded.data, image, 0, encoded.tile)
+    stem = tile_key(params).replace(" ", "_")
+    staged = places.keep(job, f"fragment_{stem}", [encoded.data], tools)
+    held = _held(reduced_window(work, tile.window), encoded.reduced)
+    reduced = write_piece(
+        job, f"reduced_{stem}", PieceWriter(reduced_codec(image), HeldRows(held)), tools
+    )
+    return _result(params, staged, encoded.tile, counted, reduced)
+
+
+def split_tile(job: JobView, params: TileParams, budget: int) -> Iterator[PlannedTask]:
+    """Yield the fragments of a tile, or of a fragment, that need no more than `budget` each."""
+    plan = plan_of(job)
+    tile = plan.tile(params.row, params.col)
+    whole = tile.window if params.window is None else Window.of(params.window)
+    needs, works = smaller_tiles(plan, whole, budget)
+    for work in works:
+        part = TileParams(row=params.row, col=params.col, window=work.rectangle)
+        yield PlannedTask(
+            key=tile_key(part),
+            params=part.model_dump(mode="json"),
+            requires=Requirements(memory=needs, seconds=TASK_SECONDS, still=STILL_SECONDS),
+        )
+
+
+def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Tools) -> TileResult:
+    """Put one output tile together from its fragments; see `AssembleTask`."""
+    plan = plan_of(job)
+    tile = plan.tile(params.row, params.col)
+    image = plan.tile_image(tile)
+    fragments = _fragments(shared, tile)
+    valid = sum(EncodedTile.model_validate(fragment.index).valid_pixels for fragment in fragments)
+    if not valid:
+        return TileResult(
+            row=params.row, col=params.col, staged=None, index=None, counted=Counted()
+        )
+    upper = UpperLevels(image, plan.overview_resampling, ASSEMBLED_LEVELS, ASSEMBLED_LEVELS.start)
+    reduced = places.keep(
+        job,
+        f"levels_r{tile.row:04d}_c{tile.col:04d}",
+        upper.chunks(_reduced(image, fragments, tools)),
+        tools,
+    )
+    parts = [_part(fragment, tile) for fragment in fragments]
+    with (
+        opened_parts([fragment.staged for fragment in fragments], tools) as read,
+        tools.storage.open(reduced.final) as levels,
+    ):
+        cog = one_cog(
+            Mosaic(image=image, parts=parts, overviews=0, read=read),
+            upper.blocks(),
+            lambda offset, length: levels.read_ranges([(offset, length)])[0],
+        )
+        third = _third(job, image, cog.header.size)
+        behind = [] if third is None else third.chunks(_reduced(image, fragments, tools))
+        staged = stage_tile(job, tile, chain(_told(cog, tools), behind), tools)
+    tools.storage.delete(reduced.final)
+    index = EncodedTile(
+        blocks=cog.index(),
+        size=cog.header.size,
+        valid_pixels=valid,
+        checksums=(),
+        third=None if third is None else third.blocks(),
+    )
+    return TileResult(
+        row=params.row,
+        col=params.col,
+        staged=staged.model_dump(mode="json"),
+        index=index.model_dump(mode="json"),
+        counted=Counted(),
+        assembled=True,
+    )
+
+
+def _third(job: JobView, image: CogImage, position: int) -> UpperLevels | None:
+    """Return what encodes the exact third overview behind a tile of one COG, if it needs one."""
+    if not image.codec.lossy or places.destination(job).is_collection:
+        return None
+    exact = image.model_copy(update={"codec": image.codec.exact})
+    method = plan_of(job).overview_resampling
+    last = ASSEMBLED_LEVELS.stop - 1
+    return UpperLevels(exact, method, range(last, last + 1), ASSEMBLED_LEVELS.start, position)
+
+
+def _told(cog: OneCog, tools: Tools) -> Iterator[bytes]:
+    """Yield a file and tell of each chunk, so that a long copy does not look like a hang."""
+    done = 0
+    for chunk in cog.chunks():
+        done += len(chunk)
+        tools.progress(done)
+        yield chunk
+
+
+def _reduced(image: CogImage, fragments: list[TileResult], tools: Tools) -> Iterator[Rows]:
+    pieces = [
+        Piece.model_validate(fragment.fragment.reduced.piece)
+        for fragment in fragments
+        if fragment.fragment is not None and fragment.fragment.reduced is not None
+    ]
+    return reduced_rows(image, pieces, lambda name: tools.storage.open(Location.parse(name)))
+
+
+def _fragments(shared: JsonValue, tile: OutputTile) -> list[TileResult]:
+    """Return the fragments of a tile that hold anything."""
+    rows = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    return [
+        row for row in rows if (row.row, row.col) == (tile.row, tile.col) and row.staged is not None
+    ]
+
+
+def _part(fragment: TileResult, tile: OutputTile) -> Part:
+    if fragment.fragment is None:
+        raise ValueError("a whole output tile where a fragment is due")
+    return Part(
+        window=Window.of(fragment.fragment.window).shift(
+            -tile.window.col_off, -tile.window.row_off
+        ),
+        blocks=EncodedTile.model_validate(fragment.index).blocks,
+    )
+
+
+def _work(params: TileParams) -> Window:
+    if params.window is None:
+        raise ValueError("a whole output tile where a fragment is due")
+    return Window.of(params.window)
+
+
+def _held(window: Window, rows: Rows | None) -> Held:
+    if rows is None:
+        raise ValueError("the first overview was encoded with the fragment")
+    pixels, mask = rows
+    return Held(
+        window=window,
+        pixels=pixels,
+        mask=None if mask is None else np.where(mask, np.uint8(255), np.uint8(0)),
+    )
+
+
+def _result(
+    params: TileParams,
+    staged: StagedObject | None,
+    index: EncodedTile | None,
+    counted: Counted,
+    reduced: PieceResult | None,
+) -> TileResult:
+    return TileResult(
+        row=params.row,
+        col=params.col,
+        staged=None if staged is None else staged.model_dump(mode="json"),
+        index=None if index is None else index.model_dump(mode="json"),
+        counted=counted,
+        fragment=Fragment(window=_work(params).rectangle, reduced=reduced),
+    )

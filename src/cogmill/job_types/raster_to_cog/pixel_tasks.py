@@ -1,0 +1,244 @@
+"""The work itself, in a child: make a piece, make an output tile, make the upper overviews."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy.typing as npt
+from pydantic import JsonValue
+
+from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
+from cogmill.job_types.raster_to_cog import places
+from cogmill.job_types.raster_to_cog.limits import TASK_SECONDS
+from cogmill.job_types.raster_to_cog.members import source_pixels
+from cogmill.job_types.raster_to_cog.prepared import Prepared, plan_of, prepared_of
+from cogmill.job_types.raster_to_cog.raster_preflight import opened_as_planned
+from cogmill.job_types.raster_to_cog.results import (
+    Counted,
+    OverviewsResult,
+    PieceParams,
+    PieceResult,
+    TileParams,
+    TileResult,
+    piece_key,
+)
+from cogmill.job_types.tools import Tools
+from cogmill.raster import gdal
+from cogmill.raster.cog.block_index import EncodedTile
+from cogmill.raster.cog.joining import Mosaic, Part
+from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS, encode_tile
+from cogmill.raster.cog.upper_levels import UpperLevels, cog_levels
+from cogmill.raster.cog.verify import verify
+from cogmill.raster.geometry.grid import OutputTile, Window
+from cogmill.raster.intermediate.piece_reading import Piece, PieceIndex, PieceReader
+from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
+from cogmill.raster.make.tile_maker import TileMaker
+from cogmill.raster.plan.fitting import smaller_pieces
+from cogmill.raster.plan.planning import tile_reads
+from cogmill.raster.plan.raster_plan import RasterPlan
+from cogmill.raster.read.fetching import ReadCounts
+from cogmill.raster.read.source_blocks import PixelSource
+from cogmill.raster.read.streaming import StreamedPiece
+from cogmill.storage.location import Location
+from cogmill.storage.staging import StagedObject
+from cogmill.storage.store import RangeReader
+
+Array = npt.NDArray[Any]
+
+MOST_OPEN = 256
+"""Parts that are open at once: a process may have 1024 files, and rows can be longer."""
+_CHUNK = 8 << 20
+
+
+def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
+    """Read one source piece, each strip once, and write it as an intermediate; see `PieceTask`."""
+    prepared = prepared_of(job)
+    plan = prepared.plan
+    window = Window.of(params.window)
+    stem = f"piece_{params.number:06d}"
+    source = Location.parse(str(job.inputs["source"]))
+    with (
+        gdal.environment(tools.gdal_cache),
+        opened_as_planned(source, prepared, tools) as (data, mask),
+    ):
+        if plan.streamed:
+            strips = StreamedPiece(plan.structure, window, data, mask)
+            made = write_piece(job, stem, PieceWriter(plan.piece_codec, strips), tools)
+            return made.model_copy(update={"counted": counted_reads(strips.counts)})
+        with source_pixels(plan, data, mask) as reader:
+            held = HeldRows(reader.read(window))
+    made = write_piece(job, stem, PieceWriter(plan.piece_codec, held), tools)
+    return made.model_copy(update={"counted": counted_reads(reader.counts)})
+
+
+def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[PlannedTask]:
+    """Yield the pieces that make up one and need no more than `budget` each."""
+    needs, windows = smaller_pieces(plan_of(job), Window.of(params.window), budget)
+    for window in windows:
+        part = PieceParams(number=params.number, window=window.rectangle)
+        yield PlannedTask(
+            key=piece_key(part),
+            params=part.model_dump(mode="json"),
+            requires=Requirements(memory=needs, seconds=TASK_SECONDS),
+        )
+
+
+def write_piece(job: JobView, stem: str, writer: PieceWriter, tools: Tools) -> PieceResult:
+    """Commit what a writer encodes as an intermediate."""
+    staged = places.keep(job, stem, writer.chunks(), tools)
+    return PieceResult(
+        piece=writer.piece(str(staged.final)).model_dump(mode="json"),
+        counted=Counted(),
+        staged=staged.model_dump(mode="json"),
+    )
+
+
+def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools) -> TileResult:
+    """Compute, encode, verify and stage one output tile; see `TileTask`."""
+    prepared = prepared_of(job)
+    plan = prepared.plan
+    tile = plan.tile(params.row, params.col)
+    image = plan.tile_image(tile)
+    reads = tile_reads(plan, tile)
+    with gdal.environment(tools.gdal_cache), pixels(job, prepared, shared, tools) as reader:
+        maker = TileMaker(plan, tile.window, reader, tools.progress)
+        encoded = encode_tile(
+            image,
+            maker.rows(reads),
+            plan.overview_resampling,
+            keeps_third=not places.destination(job).is_collection,
+        )
+        counted = counted_reads(reader.counts, maker.widened)
+        if encoded.tile.valid_pixels == 0:
+            return TileResult(
+                row=params.row, col=params.col, staged=None, index=None, counted=counted
+            )
+        verify(encoded.data, image, TILE_OVERVIEWS, encoded.tile)
+    data = encoded.data
+    chunks = (data[first : first + _CHUNK] for first in range(0, len(data), _CHUNK))
+    staged = stage_tile(job, tile, chunks, tools)
+    return TileResult(
+        row=params.row,
+        col=params.col,
+        staged=staged.model_dump(mode="json"),
+        index=encoded.tile.model_dump(mode="json"),
+        counted=counted,
+    )
+
+
+def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsResult:
+    """Compute the upper levels of one COG from the third level of its tiles, streaming."""
+    plan = prepared_of(job).plan
+    with gdal.environment(tools.gdal_cache), mosaic(plan, shared, tools) as parts:
+        upper = UpperLevels(
+            plan.image,
+            plan.overview_resampling,
+            range(TILE_OVERVIEWS + 1, len(cog_levels(plan.image))),
+            given=TILE_OVERVIEWS,
+        )
+        staged = places.keep(job, "overviews", upper.chunks(parts.coarsest()), tools)
+    return OverviewsResult(
+        staged=staged.model_dump(mode="json"), blocks=upper.blocks().model_dump(mode="json")
+    )
+
+
+@contextmanager
+def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[Mosaic]:
+    """Open the encoded output tiles of a job as one; each is opened when it is first read."""
+    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    written = [tile for tile in tiles if tile.staged is not None]
+    parts = []
+    for tile in written:
+        told = EncodedTile.model_validate(tile.index)
+        parts.append(Part(plan.tile(tile.row, tile.col).window, told.blocks, told.third))
+    with opened_parts([tile.staged for tile in written], tools) as read:
+        yield Mosaic(image=plan.image, parts=parts, overviews=TILE_OVERVIEWS, read=read)
+
+
+@contextmanager
+def opened_parts(
+    objects: Sequence[Mapping[str, JsonValue] | None], tools: Tools
+) -> Iterator[Callable[[int, int, int], bytes]]:
+    """Give a function that reads committed objects by number, offset and length.
+
+    They are read a row of parts at a time, from left to right: of many, those that were opened
+    first are closed first.
+    """
+    with ExitStack() as files:
+        opened: dict[int, RangeReader] = {}
+
+        def read(number: int, offset: int, length: int) -> bytes:
+            if number not in opened:
+                if len(opened) >= MOST_OPEN:
+                    opened.pop(next(iter(opened))).close()
+                staged = StagedObject.model_validate(objects[number])
+                opened[number] = files.enter_context(tools.storage.open(staged.final))
+            return opened[number].read_ranges([(offset, length)])[0]
+
+        yield read
+
+
+@contextmanager
+def pixels(
+    job: JobView, prepared: Prepared, shared: JsonValue, tools: Tools
+) -> Iterator[PixelSource]:
+    """Open what source pixels come from: the source itself, or its pieces."""
+    if prepared.plan.strategy == "direct":
+        with _source(job, prepared, tools) as source:
+            yield source
+        return
+    with ExitStack() as files:
+        yield PieceReader(
+            _piece_index(prepared.plan, shared),
+            lambda location: files.enter_context(tools.storage.open(Location.parse(location))),
+        )
+
+
+@contextmanager
+def _source(job: JobView, prepared: Prepared, tools: Tools) -> Iterator[PixelSource]:
+    source = Location.parse(str(job.inputs["source"]))
+    with (
+        opened_as_planned(source, prepared, tools) as (data, mask),
+        source_pixels(prepared.plan, data, mask) as reader,
+    ):
+        yield reader
+
+
+def _piece_index(plan: RasterPlan, shared: JsonValue) -> PieceIndex:
+    rows = rows_of({"pieces": shared}, "pieces")
+    apart = plan.structure.image.planes > 1
+    return PieceIndex(
+        codec=plan.piece_codec,
+        bands=plan.structure.bands,
+        interleave="band" if apart else "pixel",
+        pieces=tuple(Piece.model_validate(row) for row in rows),
+    )
+
+
+def rows_of(shared: JsonValue, name: str) -> list[JsonValue]:
+    """Return a list that a stage shares, by its name."""
+    rows = shared.get(name) if isinstance(shared, dict) else None
+    return rows if isinstance(rows, list) else []
+
+
+def counted_reads(counts: ReadCounts, widened: int = 0) -> Counted:
+    """Return what a task says of what it fetched and decoded."""
+    return Counted(
+        requests=counts.requests,
+        bytes=counts.bytes_fetched,
+        decodes=counts.blocks_decoded,
+        widened=widened,
+    )
+
+
+def stage_tile(
+    job: JobView, tile: OutputTile, chunks: Iterable[bytes], tools: Tools
+) -> StagedObject:
+    """Stage a tile of a mosaic under its final name, or commit a tile of one COG to the area."""
+    target = places.destination(job)
+    if target.is_collection:
+        name = plan_of(job).tile_name(tile.row, tile.col)
+        return tools.storage.stage(target.join(name), chunks, places.beside(target, job.id))
+    return places.keep(job, f"tile_r{tile.row:04d}_c{tile.col:04d}", chunks, tools)

@@ -1,0 +1,177 @@
+"""Where a job writes: its staging areas, its final names, and what else lies there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from cogmill.catalogue.manifest import MANIFEST_NAME, parse_manifest
+from cogmill.core_machine.contracts import JobView, Previous
+from cogmill.errors import Refused
+from cogmill.job_types.raster_to_cog.results import Outputs
+from cogmill.job_types.tools import Tools
+from cogmill.storage.location import Location
+from cogmill.storage.staging import StagedObject, staging_area
+from cogmill.storage.store import ObjectInfo
+
+if TYPE_CHECKING:
+    from cogmill.job_types.raster_to_cog.inputs import Inputs
+
+NOTES = ".aux.xml"
+COMPANIONS = (".msk", ".ovr")
+RECORD = "publishing.json"
+"""Written in the area before the first commit into the destination: what publish will make."""
+
+
+def destination(job: JobView) -> Location:
+    """Return where the job's result goes."""
+    return Location.parse(str(job.inputs["destination"]))
+
+
+def beside(target: Location, job_id: str) -> Location:
+    """Return the area where the job's final objects are staged, beside their final names."""
+    folder = target if target.is_collection else target.parent
+    return staging_area(folder, job_id[:16])
+
+
+def intermediates(target: Location, job_id: str, tools: Tools) -> Location:
+    """Return the area where the job's intermediates lie."""
+    if tools.staging is None:
+        return beside(target, job_id)
+    return staging_area(Location.parse(tools.staging).as_collection(), job_id[:16])
+
+
+def is_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
+    """Whether a `StagedObject`, as JSON, is staged or committed, whole."""
+    return tools.storage.can_commit(StagedObject.model_validate(staged))
+
+
+def keep(job: JobView, stem: str, chunks: Iterable[bytes], tools: Tools) -> StagedObject:
+    """Commit an intermediate in the job's area, under a name of this attempt."""
+    area = intermediates(destination(job), job.id, tools)
+    staged = tools.storage.stage(area.join(f"{stem}.{job.attempt}"), chunks, area)
+    tools.storage.commit(staged)
+    return staged
+
+
+def write_record(area: Location, staged: Iterable[StagedObject], tools: Tools) -> None:
+    """Record what a publish is about to make, so that it can be finished or withdrawn."""
+    entries: JsonValue = [entry.model_dump(mode="json") for entry in staged]
+    record = tools.storage.stage(area.join(RECORD), [json.dumps(entries).encode()], area)
+    tools.storage.commit(record)
+
+
+def read_record(area: Location, tools: Tools) -> list[StagedObject]:
+    """Return what an interrupted publish recorded; nothing when none began."""
+    location = area.join(RECORD)
+    if tools.storage.info(location) is None:
+        return []
+    entries = json.loads(tools.storage.read(location))
+    return [StagedObject.model_validate(entry) for entry in entries]
+
+
+def check_destination(
+    inputs: Inputs, sources: Sequence[Location], previous: Previous | None, tools: Tools
+) -> dict[str, str]:
+    """Refuse a destination that is not ours to write, or that cannot be written.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        For the destination, and whether foreign files in it may be replaced.
+    sources : sequence of Location
+        The source, and every file that its pixels and meaning come from.
+    previous : Previous or None
+        The newest generation of the same lineage.
+    tools : Tools
+        For the stores.
+
+    Returns
+    -------
+    dict of str
+        The objects of an older result that lie there, by location, with their versions: what the
+        new result does not write again goes when it is published.
+
+    Raises
+    ------
+    Refused
+        It holds the source, or foreign files, or it or the staging area is not writable.
+    """
+    storage = tools.storage
+    target = storage.resolve_destination(Location.parse(inputs.destination))
+    real_destination = storage.canonical(target)
+    for source in sources:
+        if real_destination.contains(storage.canonical(source)):
+            raise Refused(
+                f"the source {source} lies in the destination {target}", "write somewhere else"
+            )
+    storage.check_writable(target)
+    if target.is_collection:
+        # The name of a tile is longer than the source's, and a disk may have no room for it.
+        storage.check_writable(target.join(f"{sources[0].stem}_r0000_c0000.tif"))
+    if tools.staging is not None:
+        storage.check_writable(Location.parse(tools.staging).as_collection())
+    _refuse_companions(target, tools)
+    ours = _ours(target, previous, tools)
+    if inputs.overwrite:
+        ours = _listed(target, tools) | ours
+    older: dict[str, str] = {}
+    for found in _present(target, tools):
+        if ours.get(str(found.location)) == found.size:
+            older[str(found.location)] = found.version
+        elif not (inputs.overwrite or _is_note_on(str(found.location), ours)):
+            raise Refused(
+                f"the destination holds {found.location}, which this job did not write",
+                "name an empty place, or add --overwrite",
+            )
+    return older
+
+
+def _refuse_companions(target: Location, tools: Tools) -> None:
+    """Refuse files beside one COG that GDAL would read as its mask or its overviews."""
+    for suffix in () if target.is_collection else COMPANIONS:
+        companion = target.parent.join(target.name + suffix)
+        if tools.storage.info(companion) is not None:
+            raise Refused(
+                f"{companion} would be read as part of {target}", "move it away, or remove it"
+            )
+
+
+def _present(target: Location, tools: Tools) -> Iterable[ObjectInfo]:
+    if target.is_collection:
+        return tools.storage.list(target)
+    info = tools.storage.info(target)
+    return () if info is None else (info,)
+
+
+def _is_note_on(name: str, ours: dict[str, int]) -> bool:
+    """Whether QGIS or GDAL left statistics beside a file of ours: looking at it is no offence."""
+    return name.endswith(NOTES) and name.removesuffix(NOTES) in ours
+
+
+def _listed(target: Location, tools: Tools) -> dict[str, int]:
+    """Return what the manifest that lies in a destination lists, by location, with sizes."""
+    if not target.is_collection or tools.storage.info(target.join(MANIFEST_NAME)) is None:
+        return {}
+    try:
+        manifest = parse_manifest(tools.storage.read(target.join(MANIFEST_NAME)))
+    except Refused:
+        return {}  # Not cogmill's, or beyond it: what it lists is nobody's to remove.
+    return {str(target.join(file.name)): file.size for file in manifest.files}
+
+
+def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[str, int]:
+    """Return what earlier generations of this lineage wrote, by location, with sizes."""
+    if previous is None:
+        return {}
+    ours: dict[str, int] = {}
+    if previous.outputs is not None:
+        files = Outputs.model_validate(previous.outputs).files
+        ours = {file.location: file.size for file in files}
+    for job_id in previous.unclean:
+        for staged in read_record(beside(target, job_id), tools):
+            ours[str(staged.final)] = staged.size
+    return ours

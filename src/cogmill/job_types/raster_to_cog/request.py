@@ -1,0 +1,85 @@
+"""What a person asks for, as the inputs of raster-to-cog, and what the plan says that it takes.
+
+Parents call it: it opens no raster and loads no GDAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.settings import PARENT_MEMORY, Settings
+from cogmill.storage.location import Location
+from cogmill.storage.store import Storage
+
+
+def raster_inputs(
+    source: str,
+    destination: str | None,
+    options: Mapping[str, Any],
+    storage: Storage,
+    *,
+    overwrite: bool = False,
+) -> Inputs:
+    """Return validated inputs with absolute locations.
+
+    Parameters
+    ----------
+    source, destination : str
+        As typed: relative to the current folder or absolute. No destination asks for a plan alone.
+    options : mapping
+        Fields of `PlanOptions`; None means not given.
+
+    Raises
+    ------
+    Refused
+        A location or an option is wrong.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    # Before the locations: a typing error is told even where the disk does not answer.
+    checked = Inputs.parse({**given, "source": source, "destination": destination or ""})
+    resolved = ""
+    if destination is not None:
+        resolved = str(storage.resolve_destination(Location.parse(destination)))
+    return checked.model_copy(
+        update={
+            "source": str(Location.parse(source)),
+            "like": _absolute(checked.like),
+            "rpc_dem": _absolute(checked.rpc_dem),
+            "destination": resolved,
+            "overwrite": overwrite,
+        }
+    )
+
+
+def _absolute(place: str | None) -> str | None:
+    return None if place is None else str(Location.parse(place))
+
+
+def largest_task(prepared: JsonValue) -> int:
+    """Return what the largest task of a job was predicted to need in bytes; 0 where none says."""
+    match prepared:
+        case {"summary": {"strategy": str(way), "cost": {**costs}}}:
+            match costs.get(way):
+                case {"peak_memory_bytes": int(peak)}:
+                    return peak
+    return 0
+
+
+def most_children(settings: Settings, prepared: JsonValue) -> int:
+    """Return how many children may work at once on tasks as large as the job's largest.
+
+    Parameters
+    ----------
+    settings : Settings
+        How much memory there is, and how many children at most.
+    prepared : JSON
+        What preflight prepared for the job.
+    """
+    needed = largest_task(prepared)
+    if not needed:
+        return settings.workers
+    return min(settings.workers, max((settings.memory - PARENT_MEMORY) // needed, 1))

@@ -1,0 +1,327 @@
+"""The stages of raster-to-cog: what each one plans and what its tasks say. No GDAL here.
+
+``pieces`` decodes every strip of the source once, ``tiles`` warps and encodes output tiles or
+fragments of them, ``assemble`` makes tiles of fragments, ``overviews`` computes the upper levels of
+one COG, ``publish`` makes the result visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import JsonValue
+
+from cogmill.core_machine.contracts import (
+    EarlierResults,
+    JobView,
+    PlannedTask,
+    Requirements,
+    StagePlan,
+    StageType,
+    TaskType,
+)
+from cogmill.job_types.raster_to_cog.limits import (
+    PUBLISH_MEMORY,
+    PUBLISH_SECONDS,
+    STILL_SECONDS,
+    TASK_SECONDS,
+)
+from cogmill.job_types.raster_to_cog.results import (
+    AssembleParams,
+    Counted,
+    NoParams,
+    Outputs,
+    OverviewsResult,
+    PieceParams,
+    PieceResult,
+    TileParams,
+    TileResult,
+    piece_key,
+    tile_key,
+)
+from cogmill.job_types.tools import Tools
+
+if TYPE_CHECKING:
+    from cogmill.raster.plan.raster_plan import RasterPlan
+
+
+class PieceTask(TaskType[PieceParams, PieceResult, Tools]):
+    """Reads one source piece and writes it as an intermediate."""
+
+    params = PieceParams
+    result = PieceResult
+
+    def execute(
+        self, job: JobView, params: PieceParams, shared: JsonValue, tools: Tools
+    ) -> PieceResult:
+        """Decode the piece's strips, each once, and stage and commit its blocks."""
+        from cogmill.job_types.raster_to_cog import pixel_tasks
+
+        return pixel_tasks.make_piece(job, params, tools)
+
+    def adopt(self, job: JobView, result: PieceResult, tools: Tools) -> bool:
+        """Whether the intermediate is still there, whole."""
+        from cogmill.job_types.raster_to_cog import places
+
+        return result.staged is not None and places.is_there(result.staged, tools)
+
+    def split(
+        self, job: JobView, params: PieceParams, budget: int, tools: Tools
+    ) -> Iterable[PlannedTask]:
+        """Return smaller pieces that need no more than `budget` each; none where a strip does."""
+        from cogmill.job_types.raster_to_cog import pixel_tasks
+
+        return pixel_tasks.split_piece(job, params, budget)
+
+
+class TileTask(TaskType[TileParams, TileResult, Tools]):
+    """Reads, warps, encodes, verifies and stages one output tile, or one fragment of it."""
+
+    params = TileParams
+    result = TileResult
+
+    def execute(
+        self, job: JobView, params: TileParams, shared: JsonValue, tools: Tools
+    ) -> TileResult:
+        """Compute one output tile, or a fragment."""
+        from cogmill.job_types.raster_to_cog import assembly, pixel_tasks
+
+        if params.window is not None:
+            return assembly.make_fragment(job, params, shared, tools)
+        return pixel_tasks.make_tile(job, params, shared, tools)
+
+    def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
+        """Whether the encoded tile is still staged or committed, whole; an empty one always is."""
+        return _is_there(result, tools)
+
+    def split(
+        self, job: JobView, params: TileParams, budget: int, tools: Tools
+    ) -> Iterable[PlannedTask]:
+        """Return fragments that need no more than `budget` each; none where a single block does."""
+        from cogmill.job_types.raster_to_cog import assembly
+
+        return assembly.split_tile(job, params, budget)
+
+
+def _is_there(result: TileResult, tools: Tools) -> bool:
+    """Whether all that was written of a tile or a fragment is still there; nothing always is."""
+    from cogmill.job_types.raster_to_cog import places
+
+    objects = [result.staged]
+    if result.fragment is not None and result.fragment.reduced is not None:
+        objects.append(result.fragment.reduced.staged)
+    return all(places.is_there(found, tools) for found in objects if found is not None)
+
+
+class AssembleTask(TaskType[AssembleParams, TileResult, Tools]):
+    """Puts one output tile together from its fragments."""
+
+    params = AssembleParams
+    result = TileResult
+
+    def execute(
+        self, job: JobView, params: AssembleParams, shared: JsonValue, tools: Tools
+    ) -> TileResult:
+        """Copy the fragments' blocks, and encode the tile's overviews."""
+        from cogmill.job_types.raster_to_cog import assembly
+
+        return assembly.assemble(job, params, shared, tools)
+
+    def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
+        """Whether the tile is still staged or committed, whole; an empty one always is."""
+        return _is_there(result, tools)
+
+
+class OverviewsTask(TaskType[NoParams, OverviewsResult, Tools]):
+    """Computes the upper levels of one COG from the third level of its tiles."""
+
+    params = NoParams
+    result = OverviewsResult
+
+    def execute(
+        self, job: JobView, params: NoParams, shared: JsonValue, tools: Tools
+    ) -> OverviewsResult:
+        """Compute all upper levels, a few block rows in memory at a time."""
+        from cogmill.job_types.raster_to_cog import pixel_tasks
+
+        return pixel_tasks.make_overviews(job, shared, tools)
+
+    def adopt(self, job: JobView, result: OverviewsResult, tools: Tools) -> bool:
+        """Whether the encoded levels are still there, whole."""
+        from cogmill.job_types.raster_to_cog import places
+
+        return places.is_there(result.staged, tools)
+
+
+class PublishTask(TaskType[NoParams, Outputs, Tools]):
+    """Commits the result and proves it."""
+
+    params = NoParams
+    result = Outputs
+
+    def execute(self, job: JobView, params: NoParams, shared: JsonValue, tools: Tools) -> Outputs:
+        """Make the result visible; safe to repeat."""
+        from cogmill.job_types.raster_to_cog import publish
+
+        return publish.publish(job, shared, tools)
+
+
+class PiecesStage(StageType[Tools]):
+    """Stage 1 of two-stage; plans nothing when the strategy is direct."""
+
+    name: ClassVar[str] = "pieces"
+    task = PieceTask()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
+        """One task a source piece."""
+        from cogmill.job_types.raster_to_cog.prepared import plan_of
+
+        plan = plan_of(job)
+        if plan.piece_memory is None:
+            return StagePlan(tasks=())
+        needs = Requirements(memory=plan.piece_memory.total, seconds=TASK_SECONDS)
+        return StagePlan(
+            tasks=tuple(
+                PlannedTask(
+                    key=piece_key(params), params=params.model_dump(mode="json"), requires=needs
+                )
+                for number, piece in enumerate(plan.pieces)
+                for params in [PieceParams(number=number, window=piece.rectangle)]
+            )
+        )
+
+
+class TilesStage(StageType[Tools]):
+    """One task an output tile; or several, where the memory asks for fragments."""
+
+    name: ClassVar[str] = "tiles"
+    task = TileTask()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
+        """Share the index of the pieces; plan every output tile."""
+        from cogmill.job_types.raster_to_cog.prepared import plan_of
+
+        plan = plan_of(job)
+        needs = Requirements(memory=plan.memory.total, seconds=TASK_SECONDS, still=STILL_SECONDS)
+        pieces = [PieceResult.model_validate(row.result) for row in earlier.of("pieces")]
+        shared: JsonValue = [piece.piece for piece in pieces]
+        return StagePlan(
+            shared=shared,
+            tasks=tuple(
+                PlannedTask(
+                    key=tile_key(params), params=params.model_dump(mode="json"), requires=needs
+                )
+                for params in _tile_params(plan)
+            ),
+        )
+
+
+def _tile_params(plan: RasterPlan) -> Iterator[TileParams]:
+    from cogmill.raster.geometry.grid import work_tiles
+
+    for tile in plan.tiles:
+        if not plan.fragments:
+            yield TileParams(row=tile.row, col=tile.col)
+            continue
+        for work in work_tiles(tile.window, plan.work_rows, plan.work_cols):
+            yield TileParams(row=tile.row, col=tile.col, window=work.rectangle)
+
+
+class AssembleStage(StageType[Tools]):
+    """One task an output tile that there are fragments of."""
+
+    name: ClassVar[str] = "assemble"
+    task = AssembleTask()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
+        """Share the fragments; plan each tile of which there are any."""
+        from cogmill.job_types.raster_to_cog.prepared import plan_of
+        from cogmill.raster.plan.planning import assembly
+
+        tiles = [TileResult.model_validate(row.result) for row in earlier.of("tiles")]
+        fragments = [tile for tile in tiles if tile.fragment is not None]
+        needs = Requirements(
+            memory=assembly(plan_of(job)).total, seconds=PUBLISH_SECONDS, still=STILL_SECONDS
+        )
+        return StagePlan(
+            shared={"tiles": [tile.model_dump(mode="json") for tile in fragments]},
+            tasks=tuple(
+                PlannedTask(
+                    key=f"r{row:04d}_c{col:04d}", params={"row": row, "col": col}, requires=needs
+                )
+                for row, col in sorted({(tile.row, tile.col) for tile in fragments})
+            ),
+        )
+
+
+def _tiles(earlier: EarlierResults) -> list[TileResult]:
+    """Return the results of all tile tasks and of those that put tiles together."""
+    rows = [*earlier.of("tiles"), *earlier.of("assemble")]
+    return [TileResult.model_validate(row.result) for row in rows]
+
+
+def _whole(tiles: list[TileResult]) -> list[JsonValue]:
+    """Return the output tiles among them, however they came about, row by row."""
+    whole = sorted(
+        (tile for tile in tiles if tile.fragment is None), key=lambda tile: (tile.row, tile.col)
+    )
+    return [tile.model_dump(mode="json") for tile in whole]
+
+
+class OverviewsStage(StageType[Tools]):
+    """The upper levels of one COG; plans nothing for a mosaic."""
+
+    name: ClassVar[str] = "overviews"
+    task = OverviewsTask()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
+        """One task that streams; the tiles' indexes are shared."""
+        from cogmill.job_types.raster_to_cog.places import destination
+        from cogmill.job_types.raster_to_cog.prepared import plan_of
+        from cogmill.raster.cog.upper_levels import upper_levels_memory
+
+        if destination(job).is_collection:
+            return StagePlan(tasks=())
+        memory = upper_levels_memory(plan_of(job).image)
+        needs = Requirements(memory=memory, seconds=PUBLISH_SECONDS)
+        return StagePlan(
+            shared={"tiles": _whole(_tiles(earlier))},
+            tasks=(PlannedTask(key="upper levels", params={}, requires=needs),),
+        )
+
+
+class PublishStage(StageType[Tools]):
+    """One task that makes everything visible, what names it last."""
+
+    name: ClassVar[str] = "publish"
+    task = PublishTask()
+
+    def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
+        """Share what earlier stages staged."""
+        tiles = _tiles(earlier)
+        pieces = [PieceResult.model_validate(row.result) for row in earlier.of("pieces")]
+        return StagePlan(
+            shared={
+                "tiles": _whole(tiles),
+                "counted": sum((tile.counted for tile in tiles), start=Counted()).model_dump(
+                    mode="json"
+                ),
+                "overviews": [row.result for row in earlier.of("overviews")],
+                "pieces_counted": sum(
+                    (piece.counted for piece in pieces), start=Counted()
+                ).model_dump(mode="json"),
+            },
+            tasks=(
+                PlannedTask(
+                    key="publish",
+                    params={},
+                    requires=Requirements(
+                        # A small budget must not wait for ever; but it is the whole of it, not one
+                        # child's share, that what needs more than a share may take.
+                        memory=min(PUBLISH_MEMORY, tools.child_memory * tools.workers),
+                        seconds=PUBLISH_SECONDS,
+                    ),
+                ),
+            ),
+        )

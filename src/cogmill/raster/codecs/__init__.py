@@ -1,0 +1,4 @@
+"""One block: bytes to pixels and back.
+
+Never: knows where a block lies.
+"""

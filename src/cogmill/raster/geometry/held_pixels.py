@@ -1,0 +1,32 @@
+"""Decoded pixels of a window of the source: what a reader gives and a warp takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cogmill.raster.geometry.grid import Window
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Pixels of a window of the source, decoded.
+
+    Attributes
+    ----------
+    window : Window
+        On the source grid.
+    pixels : ndarray
+        Shape ``(band, row, col)``, C order, of the source's dtype; as stored, nodata included.
+    mask : ndarray of uint8 or None
+        Shape ``(row, col)``, 255 valid and 0 not; None where the source has no mask.
+    """
+
+    window: Window
+    pixels: Array
+    mask: npt.NDArray[np.uint8] | None

@@ -1,0 +1,4 @@
+"""The tags and directories of any TIFF.
+
+Never: touches a pixel.
+"""
