@@ -22,12 +22,12 @@ from cogmill.catalogue.manifest import (
 )
 from cogmill.catalogue.mosaic import (
     VRT_NAME,
-    Footprint,
-    Mosaic,
     MosaicBand,
+    MosaicIndex,
     MosaicTile,
-    geojson,
-    vrt,
+    TileOutline,
+    mosaic_geojson,
+    mosaic_vrt,
 )
 from cogmill.errors import Refused
 
@@ -170,9 +170,9 @@ class Written:
         band = details.pop("band", {})
         bands = (MosaicBand(dtype=self.pixels.dtype.name, **band),) * len(self.pixels)
         given: dict[str, Any] = {"grid": GRID, "block": 64, "overview_factors": (2, 4, 8)}
-        made = Mosaic(**{**given, "bands": bands, "tiles": tuple(self.tiles), **details})
+        made = MosaicIndex(**{**given, "bands": bands, "tiles": tuple(self.tiles), **details})
         path = self.folder / VRT_NAME
-        path.write_bytes(vrt(made))
+        path.write_bytes(mosaic_vrt(made))
         return path
 
     def expected(self, missing: float) -> np.ndarray:
@@ -189,7 +189,7 @@ def noise(dtype: str, bands: int) -> np.ndarray:
 
 def without_tiles(folder: Path, band: MosaicBand) -> Path:
     path = folder / VRT_NAME
-    path.write_bytes(vrt(Mosaic(grid=GRID, bands=(band,), tiles=())))
+    path.write_bytes(mosaic_vrt(MosaicIndex(grid=GRID, bands=(band,), tiles=())))
     return path
 
 
@@ -340,9 +340,9 @@ class TestVrt:
             MosaicTile(name=f"{name}.tif", window=(0, 0, 1, 1)) for name in ("c", "a", "b")
         )
         given: dict[str, Any] = {"grid": GRID, "bands": (MosaicBand(dtype="uint8"),)}
-        one = Mosaic(**given, tiles=tiles, tags={"A": "1", "B": "2"})
-        other = Mosaic(**given, tiles=tiles[::-1], tags={"B": "2", "A": "1"})
-        assert vrt(one) == vrt(other)
+        one = MosaicIndex(**given, tiles=tiles, tags={"A": "1", "B": "2"})
+        other = MosaicIndex(**given, tiles=tiles[::-1], tags={"B": "2", "A": "1"})
+        assert mosaic_vrt(one) == mosaic_vrt(other)
 
     def test_a_pixel_type_that_gdal_lacks_is_an_error(self):
         with pytest.raises(ValidationError, match="float16"):
@@ -354,7 +354,9 @@ SQUARE = ((10.0, 50.0), (10.0, 51.0), (11.0, 51.0), (11.0, 50.0))
 
 class TestGeoJson:
     def test_each_tile_is_a_polygon_with_its_location_sorted_by_name(self):
-        data = geojson([Footprint(name=name, outline=SQUARE) for name in ("b.tif", "a ä.tif")])
+        data = mosaic_geojson(
+            [TileOutline(name=name, outline=SQUARE) for name in ("b.tif", "a ä.tif")]
+        )
         found = json.loads(data)
         assert found["type"] == "FeatureCollection"
         assert [each["properties"] for each in found["features"]] == [
@@ -368,7 +370,9 @@ class TestGeoJson:
         "outline", [SQUARE, SQUARE[::-1], (*SQUARE, SQUARE[0]), (*SQUARE[::-1], SQUARE[-1])]
     )
     def test_a_ring_is_closed_and_counterclockwise_however_it_was_given(self, outline):
-        feature = json.loads(geojson([Footprint(name="a.tif", outline=outline)]))["features"][0]
+        feature = json.loads(mosaic_geojson([TileOutline(name="a.tif", outline=outline)]))[
+            "features"
+        ][0]
         (ring,) = feature["geometry"]["coordinates"]
         assert ring[0] == ring[-1]
         assert len(ring) == len(SQUARE) + 1
@@ -381,13 +385,13 @@ class TestGeoJson:
     def test_the_last_bits_of_a_coordinate_do_not_change_the_bytes(self):
         def index(shift: float) -> bytes:
             outline = tuple((lon - 10 + shift, lat + shift) for lon, lat in SQUARE)
-            return geojson([Footprint(name="a.tif", outline=outline)])
+            return mosaic_geojson([TileOutline(name="a.tif", outline=outline)])
 
         assert index(1e-13) == index(-1e-13) == index(0.0)
 
     def test_a_point_that_is_no_number_is_an_error(self):
         with pytest.raises(ValidationError):
-            Footprint(name="a.tif", outline=((math.inf, 0.0), *SQUARE))
+            TileOutline(name="a.tif", outline=((math.inf, 0.0), *SQUARE))
 
     def test_an_empty_mosaic_has_an_empty_index(self):
-        assert json.loads(geojson([]))["features"] == []
+        assert json.loads(mosaic_geojson([]))["features"] == []

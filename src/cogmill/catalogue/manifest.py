@@ -18,7 +18,7 @@ MANIFEST_NAME: Final = "cogmill.json"
 MANIFEST_VERSION: Final = 1
 
 #: ``(col_off, row_off, width, height)`` in pixels of the whole grid.
-Window = tuple[int, int, int, int]
+Rectangle = tuple[int, int, int, int]
 #: GDAL's order: ``(x_origin, x_per_col, x_per_row, y_origin, y_per_col, y_per_row)``.
 GeoTransform = tuple[float, float, float, float, float, float]
 
@@ -45,7 +45,7 @@ class ResultGrid(BaseModel):
     width: int = Field(gt=0)
     height: int = Field(gt=0)
 
-    def holds(self, window: Window) -> bool:
+    def holds(self, window: Rectangle) -> bool:
         """Return whether a window has pixels and all of them lie in the grid."""
         col, row, width, height = window
         inside = col + width <= self.width and row + height <= self.height
@@ -72,7 +72,7 @@ class ManifestFile(BaseModel):
     name: str
     size: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    window: Window | None = None
+    window: Rectangle | None = None
 
     @field_validator("name")
     @classmethod

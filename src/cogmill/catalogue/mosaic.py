@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cogmill.catalogue.manifest import ResultGrid, Window, relative_name
+from cogmill.catalogue.manifest import Rectangle, ResultGrid, relative_name
 
 VRT_NAME: Final = "mosaic.vrt"
 GEOJSON_NAME: Final = "mosaic.geojson"
@@ -114,7 +114,7 @@ class MosaicTile(BaseModel):
     model_config = _FROZEN
 
     name: str
-    window: Window
+    window: Rectangle
 
     @field_validator("name")
     @classmethod
@@ -122,7 +122,7 @@ class MosaicTile(BaseModel):
         return relative_name(name)
 
 
-class Mosaic(BaseModel):
+class MosaicIndex(BaseModel):
     """All that an index says; tiles of empty pixels are simply not among `tiles`.
 
     Parameters
@@ -172,7 +172,7 @@ class Mosaic(BaseModel):
         return self
 
 
-class Footprint(BaseModel):
+class TileOutline(BaseModel):
     """Where a tile lies: the closed or open outline in degrees, ``(longitude, latitude)``, WGS 84.
 
     A tile's edges are curves in degrees: the caller gives as many points as it wants them followed,
@@ -199,35 +199,35 @@ class Footprint(BaseModel):
         return outline
 
 
-def vrt(mosaic: Mosaic) -> bytes:
+def mosaic_vrt(index: MosaicIndex) -> bytes:
     """Return a GDAL VRT that shows the tiles as one raster.
 
     Where a tile is missing it shows nodata, an empty mask, a transparent alpha, or else 0.
     Opening it opens no tile: it says what GDAL would look for in them.
     """
-    grid = mosaic.grid
+    grid = index.grid
     root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
     if grid.crs is not None:
         _child(root, "SRS", grid.crs)
     _child(root, "GeoTransform", ", ".join(_number(value) for value in grid.transform))
-    _metadata(root, mosaic.tags)
-    for number, band in enumerate(mosaic.bands, start=1):
-        element = _band_element(root, band.dtype, mosaic.block, number)
+    _metadata(root, index.tags)
+    for number, band in enumerate(index.bands, start=1):
+        element = _band_element(root, band.dtype, index.block, number)
         _describe(element, band)
-        if number == 1 and mosaic.palette is not None:
-            _colour_table(element, mosaic.palette)
-        _sources(element, mosaic, str(number), band.dtype)
-    if mosaic.has_mask:
-        mask = _band_element(ET.SubElement(root, "MaskBand"), "uint8", mosaic.block)
-        _sources(mask, mosaic, "mask,1", "uint8")
-    if mosaic.overview_factors:
-        levels = " ".join(map(str, mosaic.overview_factors))
+        if number == 1 and index.palette is not None:
+            _colour_table(element, index.palette)
+        _sources(element, index, str(number), band.dtype)
+    if index.has_mask:
+        mask = _band_element(ET.SubElement(root, "MaskBand"), "uint8", index.block)
+        _sources(mask, index, "mask,1", "uint8")
+    if index.overview_factors:
+        levels = " ".join(map(str, index.overview_factors))
         _child(root, "OverviewList", levels, resampling="nearest")
     ET.indent(root, " ")
     return ET.tostring(root, encoding="unicode").encode() + b"\n"
 
 
-def geojson(footprints: Sequence[Footprint]) -> bytes:
+def mosaic_geojson(outlines: Sequence[TileOutline]) -> bytes:
     """Return a FeatureCollection (RFC 7946) with a polygon for each tile, by name.
 
     The name is the property ``location``, as in an index that gdaltindex makes.
@@ -240,7 +240,7 @@ def geojson(footprints: Sequence[Footprint]) -> bytes:
             if each.outline
             else None,
         }
-        for each in sorted(footprints, key=lambda each: each.name)
+        for each in sorted(outlines, key=lambda each: each.name)
     ]
     collection = {"type": "FeatureCollection", "features": features}
     # One line a feature: a person compares two indexes line by line.
@@ -277,9 +277,9 @@ def _colour_table(element: ET.Element, palette: Sequence[tuple[int, int, int, in
         ET.SubElement(table, "Entry", entry)
 
 
-def _sources(element: ET.Element, mosaic: Mosaic, band: str, dtype: str) -> None:
-    block = str(mosaic.block)
-    for tile in mosaic.tiles:
+def _sources(element: ET.Element, index: MosaicIndex, band: str, dtype: str) -> None:
+    block = str(index.block)
+    for tile in index.tiles:
         col, row, width, height = map(str, tile.window)
         source = ET.SubElement(element, "SimpleSource")
         # GDAL's XML reader drops spaces that a text begins with.

@@ -12,12 +12,12 @@ from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, Re
 from cogmill.catalogue.mosaic import (
     GEOJSON_NAME,
     VRT_NAME,
-    Footprint,
-    Mosaic,
     MosaicBand,
+    MosaicIndex,
     MosaicTile,
-    geojson,
-    vrt,
+    TileOutline,
+    mosaic_geojson,
+    mosaic_vrt,
 )
 from cogmill.core_machine.contracts import JobView
 from cogmill.errors import VerificationFailed
@@ -232,7 +232,7 @@ def _indexes(
         )
         for band in range(image.bands)
     )
-    index = Mosaic(
+    index = MosaicIndex(
         grid=_grid(plan),
         bands=bands,
         tiles=tuple(
@@ -244,13 +244,13 @@ def _indexes(
         palette=image.palette,
         tags={**wanted_items(image.tags), "AREA_OR_POINT": image.area_or_point},
     )
-    staged = [stage(VRT_NAME, vrt(index))]
+    staged = [stage(VRT_NAME, mosaic_vrt(index))]
     if plan.target_grid.crs:
-        footprints = [
-            Footprint(name=name, outline=outline(plan.target_grid, window))
+        outlines = [
+            TileOutline(name=name, outline=outline(plan.target_grid, window))
             for name, window in windows.items()
         ]
-        staged.append(stage(GEOJSON_NAME, geojson(footprints)))
+        staged.append(stage(GEOJSON_NAME, mosaic_geojson(outlines)))
     return staged
 
 
