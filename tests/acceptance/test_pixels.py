@@ -17,7 +17,7 @@ from tests.acceptance.running import Mill, Picture, Ran, both_nan, differing, re
 from tests.raster.reference import reference_warp, rounded
 
 from cogmill.raster.geometry.grid import Grid
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp.warp_spec import WarpSpec
 
 #: Width and height; one output tile.
@@ -156,7 +156,7 @@ def test_a_numpy_and_pyproj_reference_gives_the_same_at_about_400_x_400(
     assert undecided < 0.1 * found.pixels.size
 
 
-def _asked(source: Path, plan: dict[str, Any]) -> tuple[WarpSpec, Held]:
+def _asked(source: Path, plan: dict[str, Any]) -> tuple[WarpSpec, HeldPixels]:
     """Return what the reference takes: the job's grids and the whole source."""
     grid, validity = plan["target_grid"], plan["validity"]
     with rasterio.open(source) as dataset:
@@ -178,7 +178,7 @@ def _asked(source: Path, plan: dict[str, Any]) -> tuple[WarpSpec, Held]:
         target_nodata=validity["target_nodata"],
         target_mask=validity["target_mask"],
     )
-    return spec, Held(window=from_grid.window, pixels=pixels, mask=None)
+    return spec, HeldPixels(window=from_grid.window, pixels=pixels, mask=None)
 
 
 def _valid(found: Picture, band: int, spec: WarpSpec) -> Any:

@@ -22,12 +22,8 @@ from cogmill.raster.geometry.grid import Window
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.memory import GIB, MIB, PROCESS_BASE, worker_budget
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import (
-    RasterPlan,
-    assembly,
-    plan,
-    tile_reads,
-)
+from cogmill.raster.plan.planning import assembly, plan, tile_reads
+from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.plan.reads import source_pixel_bytes
 from cogmill.raster.read.streaming import streaming_bytes
 from cogmill.raster.tiff.block_table import ImageLayout

@@ -18,13 +18,10 @@ from cogmill.raster.geometry.grid import (
     output_tiles,
     work_tiles,
 )
-from cogmill.raster.geometry.held_pixels import Held
-from cogmill.raster.warp.exact_warp import (
-    WarpSpec,
-    source_positions,
-    source_window,
-    warp,
-)
+from cogmill.raster.geometry.held_pixels import HeldPixels
+from cogmill.raster.warp.exact_warp import warp
+from cogmill.raster.warp.footprint import source_positions, source_window
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 sides = st.integers(1, 300)
 windows = st.builds(
@@ -87,7 +84,7 @@ def test_places_invert_positions(
 
 
 @lru_cache
-def case(place: str, kind: str, kernel: str, scale: float) -> tuple[WarpSpec, Held]:
+def case(place: str, kind: str, kernel: str, scale: float) -> tuple[WarpSpec, HeldPixels]:
     spec = make_spec(place, KINDS[kind], kernel, scale=scale)
     return spec, make_held(spec)
 

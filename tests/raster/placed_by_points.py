@@ -12,14 +12,14 @@ from tests.raster.reference import HEIGHT, KINDS, WIDTH, suggested
 
 from cogmill.raster.geometry.control import (
     Control,
-    Point,
+    ControlPoint,
     Rational,
-    by_points,
+    control_by_points,
 )
 from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.elevation import elevation_of
 from cogmill.raster.geometry.grid import PIXELS, Grid
-from cogmill.raster.warp.exact_warp import WarpSpec
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 #: As on real satellites: a skew, a curve, and terms of the denominators.
 _LINE_NUM = (
@@ -46,7 +46,7 @@ def rational(width: int = WIDTH, height: int = HEIGHT, *, at: float = 350.0) -> 
 
 def points(
     width: int = WIDTH, height: int = HEIGHT, *, side: int = 5, noise: float = 2e-5, seed: int = 0
-) -> tuple[Point, ...]:
+) -> tuple[ControlPoint, ...]:
     """Return control points in degrees: rotated, bent, and a little wrong (`noise` in degrees)."""
     rng = np.random.default_rng(seed)
     found = []
@@ -62,7 +62,7 @@ def points(
 
 def control(how: str) -> Control:
     """Return what places a raster: ``1``, ``2``, ``3``, ``tps`` or ``rpc``."""
-    return rational() if how == "rpc" else by_points(points(), how, "a raster")
+    return rational() if how == "rpc" else control_by_points(points(), how, "a raster")
 
 
 def write_dem(

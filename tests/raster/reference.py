@@ -23,11 +23,13 @@ from cogmill.raster.geometry.control import (
     Rational,
     Spline,
 )
+from cogmill.raster.geometry.crs import crs_text, lonlat_area
 from cogmill.raster.geometry.grid import Grid, Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.geometry.target import target_grid
-from cogmill.raster.warp.coordinate_operation import choose_operation, crs_text, footprint
-from cogmill.raster.warp.exact_warp import WarpSpec, kernel_scales
+from cogmill.raster.warp.coordinate_operation import choose_operation
+from cogmill.raster.warp.scales import kernel_scales
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 Array = npt.NDArray[Any]
 WIDTH, HEIGHT = 411, 397
@@ -85,7 +87,7 @@ def suggested(source: Grid, dst: str, kind: Kind, resampling: str, scale: float 
     """Return the warp of a raster to the grid that a job would choose, or to coarser pixels."""
     target_crs, pipeline = crs_text(dst), None
     if source.crs != target_crs:
-        pipeline = choose_operation(source.crs, target_crs, footprint(source)).pipeline
+        pipeline = choose_operation(source.crs, target_crs, lonlat_area(source)).pipeline
     target = target_grid(source, target_crs, pipeline)
     if scale != 1.0:
         size = target.transform[1] * scale, -target.transform[5] * scale
@@ -107,7 +109,7 @@ def suggested(source: Grid, dst: str, kind: Kind, resampling: str, scale: float 
     return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale})
 
 
-def make_held(spec: WarpSpec, seed: int = 0) -> Held:
+def make_held(spec: WarpSpec, seed: int = 0) -> HeldPixels:
     """Return a whole source: smooth and rough parts, and a ragged region of invalid pixels."""
     rng = np.random.default_rng(seed)
     height, width = spec.source.height, spec.source.width
@@ -141,14 +143,16 @@ def make_held(spec: WarpSpec, seed: int = 0) -> Held:
     if spec.is_float:
         pixels[:, 200:206, 210:230] = np.nan
         pixels[-1, 300:303, 20:22] = np.nan
-    return Held(window=spec.source.window, pixels=np.ascontiguousarray(pixels), mask=mask)
+    return HeldPixels(window=spec.source.window, pixels=np.ascontiguousarray(pixels), mask=mask)
 
 
-def crop(held: Held, window: Window) -> Held:
+def crop(held: HeldPixels, window: Window) -> HeldPixels:
     """Return a part of what is held, in arrays of its own."""
     rows, cols = window.shift(-held.window.col_off, -held.window.row_off).slices
     mask = None if held.mask is None else np.ascontiguousarray(held.mask[rows, cols])
-    return Held(window=window, pixels=np.ascontiguousarray(held.pixels[:, rows, cols]), mask=mask)
+    return HeldPixels(
+        window=window, pixels=np.ascontiguousarray(held.pixels[:, rows, cols]), mask=mask
+    )
 
 
 def source_places(spec: WarpSpec) -> tuple[Array, Array]:
@@ -226,7 +230,7 @@ class Reference:
     undecided: Array
 
 
-def validity(spec: WarpSpec, held: Held, band: int) -> Array:
+def validity(spec: WarpSpec, held: HeldPixels, band: int) -> Array:
     """Return which source pixels of a band are valid."""
     plane = held.pixels[band]
     if spec.source_mask:
@@ -244,7 +248,7 @@ def validity(spec: WarpSpec, held: Held, band: int) -> Array:
     return valid
 
 
-def reference_warp(spec: WarpSpec, held: Held, band: int, eps: float = 1e-6) -> Reference:
+def reference_warp(spec: WarpSpec, held: HeldPixels, band: int, eps: float = 1e-6) -> Reference:
     """Warp one band of a whole source by nearest or bilinear.
 
     Undecided is a pixel within `eps` source pixels of where the answer jumps: the source's edge,

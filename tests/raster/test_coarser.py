@@ -16,14 +16,14 @@ from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import Grid
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.options.plan_options import RESAMPLING, PlanOptions
 from cogmill.raster.plan.planning import plan
 from cogmill.raster.plan.raster_plan import RasterPlan
-from cogmill.raster.warp.exact_warp import WarpSpec, warp
+from cogmill.raster.warp.exact_warp import warp
 from cogmill.raster.warp.footprint import source_positions
 from cogmill.raster.warp.scales import kernel_scales
-from cogmill.raster.warp.warp_spec import KERNELS
+from cogmill.raster.warp.warp_spec import KERNELS, WarpSpec
 
 SMOOTH = ("bilinear", "cubic", "cubic_spline", "lanczos")
 
@@ -51,8 +51,8 @@ def coarser(factor: int, size: tuple[int, int], kernel: str, dtype: str = "float
     return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale})
 
 
-def held_of(spec: WarpSpec, pixels: npt.NDArray[Any]) -> Held:
-    return Held(
+def held_of(spec: WarpSpec, pixels: npt.NDArray[Any]) -> HeldPixels:
+    return HeldPixels(
         window=spec.source.window,
         pixels=np.ascontiguousarray(pixels[np.newaxis].astype(spec.dtype)),
         mask=None,

@@ -27,8 +27,9 @@ from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.target import target_grid
 from cogmill.raster.warp import footprint as footprints
 from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
-from cogmill.raster.warp.exact_warp import WarpSpec, warp
+from cogmill.raster.warp.exact_warp import warp
 from cogmill.raster.warp.roundtrip import spread
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

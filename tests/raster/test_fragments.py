@@ -24,7 +24,7 @@ from cogmill.raster.cog.joining import Mosaic, Part, one_cog
 from cogmill.raster.cog.tile_encoding import EncodedFile, encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels
 from cogmill.raster.geometry.grid import Window, work_tiles
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.intermediate.piece_reading import Piece
 from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
 
@@ -71,7 +71,7 @@ def put_together(image: CogImage, made: list[tuple[Window, EncodedFile]], method
         pixels, mask = file.reduced
         flags = None if mask is None else np.where(mask, 255, 0).astype(np.uint8)
         writer = PieceWriter(
-            reduced_codec(image), HeldRows(Held(reduced_window(work, whole), pixels, flags))
+            reduced_codec(image), HeldRows(HeldPixels(reduced_window(work, whole), pixels, flags))
         )
         files[str(number)] = Bytes(str(number), b"".join(writer.chunks()))
         pieces.append(writer.piece(str(number)))

@@ -12,9 +12,10 @@ import rasterio
 from tests.raster.reference import KINDS, make_held, make_spec
 
 from cogmill.raster.gdal import environment
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
-from cogmill.raster.warp.exact_warp import WarpSpec, mark_nan, warp
+from cogmill.raster.warp.exact_warp import mark_nan, warp
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 pytestmark = pytest.mark.external("gdalwarp", "gdal_translate")
 
@@ -25,7 +26,7 @@ def gdal() -> Iterator[None]:
         yield
 
 
-def write(path: Path, spec: WarpSpec, held: Held) -> None:
+def write(path: Path, spec: WarpSpec, held: HeldPixels) -> None:
     profile = {
         "driver": "GTiff",
         "count": len(held.pixels),

@@ -16,18 +16,18 @@ from pyproj import CRS, Transformer
 
 from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
-from cogmill.raster.geometry.crs import Floats
+from cogmill.raster.geometry.crs import (
+    Floats,
+    crs_text,
+    lonlat_area,
+    same_crs,
+    transform_points,
+    transform_points_back,
+)
 from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.geometry.target import target_grid
 from cogmill.raster.warp import coordinate_operation, probing
-from cogmill.raster.warp.coordinate_operation import (
-    choose_operation,
-    crs_text,
-    footprint,
-    same_crs,
-    transform,
-    transform_back,
-)
+from cogmill.raster.warp.coordinate_operation import choose_operation
 from cogmill.raster.warp.probing import disagreement
 
 MERCATOR = "EPSG:3857"
@@ -54,7 +54,7 @@ def test_ed50_across_31_6_east_has_no_step(code: str) -> None:
     lons = np.linspace(31.5, 31.7, 2001)
     to_source = Transformer.from_crs("EPSG:4230", code, always_xy=True)
     points = to_source.transform(lons, np.full(lons.shape, 45.0))
-    xs, ys = transform(ends, operation.pipeline, *points)
+    xs, ys = transform_points(ends, operation.pipeline, *points)
     assert np.hypot(np.diff(xs, 2), np.diff(ys, 2)).max() < 0.01
     if code == "EPSG:4230":  # what GDAL does by itself, so that this test can fail
         torn = rasterio.warp.transform(code, MERCATOR, *(list(each) for each in points))
@@ -123,7 +123,7 @@ def test_pyproj_and_gdal_put_points_at_one_place_in_any_axis_order(
     # Independent of how this project turns axes: PROJ's own, x before y.
     if CRS(src).geodetic_crs == CRS(dst).geodetic_crs:
         expected = Transformer.from_crs(src, dst, always_xy=True).transform(*flat)
-        assert np.allclose(transform(ends, operation.pipeline, *flat), expected, atol=1e-8)
+        assert np.allclose(transform_points(ends, operation.pipeline, *flat), expected, atol=1e-8)
 
 
 def test_two_proj_that_disagree_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_the_probe_sees_a_shift_of_two_millimetres(monkeypatch: pytest.MonkeyPat
     assert disagreement(ends, "proj=affine xoff=0", points) < 1e-6
 
     def two_millimetres_off(*arguments: Any) -> tuple[Floats, Floats]:
-        xs, ys = transform_back(*arguments)
+        xs, ys = transform_points_back(*arguments)
         return xs + 0.002, ys
 
     monkeypatch.setattr(probing, "transform_back", two_millimetres_off)
@@ -194,9 +194,12 @@ def test_equal_systems_have_equal_text() -> None:
 
 def test_a_footprint_is_in_degrees_and_may_cross_the_antimeridian() -> None:
     grid = Grid(
-        crs=wkt("EPSG:32601"), transform=(1e5, 100.0, 0.0, 6e6, 0.0, -100.0), width=4000, height=500
+        crs=wkt("EPSG:32601"),
+        transform=(1e5, 100.0, 0.0, 6e6, 0.0, -100.0),
+        width=4000,
+        height=500,
     )
-    west, south, east, north = footprint(grid)
+    west, south, east, north = lonlat_area(grid)
     assert 170 < west < 180
     assert -180 < east < -172
     assert 53 < south < north < 55
@@ -214,7 +217,7 @@ NORTH_UP = (250000.0, 10.0, 0.0, 5300000.0, 0.0, -10.0)
 
 def to_mercator(source: Grid, **named: tuple[float, ...]) -> Grid:
     target = wkt(MERCATOR)
-    pipeline = choose_operation(source.crs, target, footprint(source)).pipeline
+    pipeline = choose_operation(source.crs, target, lonlat_area(source)).pipeline
     return target_grid(source, target, pipeline, **named)  # type: ignore[arg-type]  # by name
 
 

@@ -20,7 +20,7 @@ from cogmill.errors import Refused
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import GeoTransform, Grid
-from cogmill.raster.geometry.target import grid_of, target_grid
+from cogmill.raster.geometry.target import reference_grid, target_grid
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import plan
 
@@ -115,7 +115,7 @@ def test_to_align_a_grid_that_is_aligned_changes_nothing() -> None:
 def test_the_grid_of_a_reference_is_taken_to_the_last_bit(tmp_path: Path) -> None:
     transform = (1300000.1, 7.3, 0.0, 6074000.3, 0.0, -9.1)
     path = write(tmp_path / "ref.tif", "EPSG:3857", transform, (517, 391))
-    like = grid_of(str(path), "ref.tif")
+    like = reference_grid(str(path), "ref.tif")
     assert like == Grid(crs=crs_text("EPSG:3857"), transform=transform, width=517, height=391)
     assert planned(like, like=str(path)) == like
 
@@ -124,24 +124,24 @@ def test_a_reference_in_the_source_s_own_grid_means_a_copy(tmp_path: Path) -> No
     path = write(tmp_path / "ref.tif", "EPSG:32633", UTM, SIZE)
     image = layout(SIZE, (256, 256), samples=1)
     made = structure(image, "EPSG:32633", transform=UTM)
-    like = grid_of(str(path), "ref.tif")
+    like = reference_grid(str(path), "ref.tif")
     assert plan(made, PlanOptions(like=str(path)), "grids", like).copies
 
 
 def test_a_reference_elsewhere_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "ref.tif", "EPSG:3857", (0.0, 10.0, 0.0, 0.0, 0.0, -10.0), (99, 99))
     with pytest.raises(Refused, match=r"ref\.tif does not touch"):
-        planned(grid_of(str(path), "ref.tif"), like=str(path))
+        planned(reference_grid(str(path), "ref.tif"), like=str(path))
 
 
 def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("nothing")
     with pytest.raises(Refused, match="--like"):
-        grid_of(str(tmp_path / "text.tif"), "text.tif")
+        reference_grid(str(tmp_path / "text.tif"), "text.tif")
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         bare = write(tmp_path / "bare.tif", "EPSG:3857", (0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (9, 9))
     with pytest.raises(Refused, match="has no geotransform"):
-        grid_of(str(bare), "bare.tif")
+        reference_grid(str(bare), "bare.tif")
 
 
 # --- tiling schemes ----------------------------------------------------------------------------

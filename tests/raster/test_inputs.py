@@ -19,7 +19,7 @@ from tests.raster.reference import reference_warp
 from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.errors import Refused
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.tiff.nodata import EXACT_IN_FLOATS
 
@@ -161,12 +161,12 @@ def reprojected(row: Row, path: Path, folder: Path) -> None:
         masks = np.broadcast_to(pixels[plan.validity.alpha_band - 1], pixels.shape)
     parts = (np.real, np.imag) if pixels.dtype.kind == "c" else (np.asarray,)
     for part in parts:
-        one = Held(window=held.window, pixels=part(held.pixels), mask=held.mask)
+        one = HeldPixels(window=held.window, pixels=part(held.pixels), mask=held.mask)
         for place, band in enumerate(plan.held_bands):
             compare(plan, place, one, (part(pixels[band - 1]), masks[band - 1]))
 
 
-def whole(row: Row, plan: RasterPlan, path: Path) -> Held:
+def whole(row: Row, plan: RasterPlan, path: Path) -> HeldPixels:
     """Return all of a source as GDAL reads it, in the order of the warp."""
     pixels = decoded(row, path)
     mask = None
@@ -177,10 +177,12 @@ def whole(row: Row, plan: RasterPlan, path: Path) -> Held:
                                plan.validity.target_nodata or (), strict=False):  # fmt: skip
         if own != one and plane.dtype.kind in "iu":
             plane[plane == one] -= 1  # as GDAL keeps valid pixels apart from the one nodata
-    return Held(window=plan.source_grid.window, pixels=np.ascontiguousarray(ordered), mask=mask)
+    return HeldPixels(
+        window=plan.source_grid.window, pixels=np.ascontiguousarray(ordered), mask=mask
+    )
 
 
-def compare(plan: RasterPlan, place: int, held: Held, found: tuple[Array, Array]) -> None:
+def compare(plan: RasterPlan, place: int, held: HeldPixels, found: tuple[Array, Array]) -> None:
     """Compare one band with the reference where that can tell."""
     spec, (values, mask) = plan.warp, found
     assert spec is not None

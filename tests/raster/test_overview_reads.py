@@ -15,7 +15,7 @@ from tests.raster.test_warp import differing, whole_image
 from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.raster import gdal
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.structure import inspect
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import plan
@@ -91,7 +91,7 @@ def test_pixels_are_those_of_a_whole_image_warp_of_that_overview(
         with rasterio.open(source, overview_level=1) as file:
             mask = file.dataset_mask() if made.warp.source_mask else None
             pixels = file.read()
-        expected = whole_image(made.warp, Held(made.source_grid.window, pixels, mask))
+        expected = whole_image(made.warp, HeldPixels(made.source_grid.window, pixels, mask))
         with rasterio.open(tmp_path / "out.tif") as file:
             found = file.read(), file.dataset_mask() if made.warp.target_mask else None
     assert found[0].max() > 90

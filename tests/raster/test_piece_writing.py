@@ -9,7 +9,7 @@ import pytest
 from tests.raster.rasters import FileBytes
 
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.intermediate.piece_reading import PieceIndex, PieceReader, piece_codec
 from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
 
@@ -27,7 +27,7 @@ def test_a_window_across_pieces_reads_back_as_it_was_held(
     for first, stop in ((0, 700), (700, 1301)):
         window = Window(col_off=0, row_off=first, width=777, height=stop - first)
         cut = None if mask is None else np.ascontiguousarray(mask[first:stop])
-        held = Held(window, np.ascontiguousarray(pixels[:, first:stop]), cut)
+        held = HeldPixels(window, np.ascontiguousarray(pixels[:, first:stop]), cut)
         writer = PieceWriter(codec, HeldRows(held))
         path = tmp_path / f"{first}.blocks"
         path.write_bytes(b"".join(writer.chunks()))

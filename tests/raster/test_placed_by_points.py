@@ -21,21 +21,17 @@ from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.errors import Refused, SourceWindowTooSmall
 from cogmill.raster.gdal import environment
-from cogmill.raster.geometry.control import NOT_COEFFICIENTS, Rational, by_points
+from cogmill.raster.geometry.control import NOT_COEFFICIENTS, Rational, control_by_points
 from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.warp import footprint as footprints
 from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
-from cogmill.raster.warp.exact_warp import (
-    WarpSpec,
-    mark_nan,
-    source_window,
-    warp,
-    warp_buffer_bytes,
-)
+from cogmill.raster.warp.exact_warp import mark_nan, warp
+from cogmill.raster.warp.footprint import source_window, warp_buffer_bytes
 from cogmill.raster.warp.roundtrip import apart
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 WAYS = ("1", "2", "3", "tps", "rpc")
 
@@ -94,7 +90,7 @@ def forget() -> None:
 
 def badly_placed(how: str) -> WarpSpec:
     """Return a warp by points that are wrong by tens of pixels."""
-    control = by_points(points(side=4, noise=3e-2, seed=3), how, "it")
+    control = control_by_points(points(side=4, noise=3e-2, seed=3), how, "it")
     spec = make_spec(how, "bilinear", "int16", "EPSG:4326")
     return spec.model_copy(update={"source": spec.source.model_copy(update={"control": control})})
 
@@ -116,7 +112,7 @@ def test_a_held_window_that_is_too_small_fails_and_never_reads_as_nodata(how: st
             warp(spec, crop(held, smaller), window)
 
 
-def write(path: Path, spec: WarpSpec, held: Held) -> None:
+def write(path: Path, spec: WarpSpec, held: HeldPixels) -> None:
     """Write the source with what places it, and a transform of elsewhere where it has points."""
     control = spec.source.control
     assert control is not None
@@ -302,7 +298,7 @@ def test_no_overview_is_read_in_the_place_of_a_raster_placed_by_points(tmp_path:
 def test_the_equations_of_a_spline_are_part_of_the_predicted_memory() -> None:
     window = Window(col_off=192, row_off=192, width=96, height=96)
     spec = make_spec("tps", "nearest", "int16")
-    many = by_points(points(side=30), "tps", "it")
+    many = control_by_points(points(side=30), "tps", "it")
     larger = spec.model_copy(update={"source": spec.source.model_copy(update={"control": many})})
     more = warp_buffer_bytes(larger, window) - warp_buffer_bytes(spec, window)
     assert 30e6 < more < 40e6  # measured for 900 points: 22 MB

@@ -26,13 +26,9 @@ from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan import explain
 from cogmill.raster.plan.cutting import RowUnits, units_per_piece
 from cogmill.raster.plan.decisions import Notes, decide_validity
-from cogmill.raster.plan.planning import (
-    RasterPlan,
-    assembly,
-    plan,
-    tile_reads,
-)
+from cogmill.raster.plan.planning import assembly, plan, tile_reads
 from cogmill.raster.plan.plot import plot
+from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.plan.reads import source_reads
 from cogmill.raster.read.source_blocks import SourceReader
 from cogmill.raster.tiff.block_table import ImageLayout

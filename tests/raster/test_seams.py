@@ -19,21 +19,17 @@ from cogmill.raster.geometry import seams
 from cogmill.raster.geometry.crs import (
     crs_text,
     degrees_of,
-    footprint,
-    heights,
+    height_warnings,
+    lonlat_area,
 )
 from cogmill.raster.geometry.grid import GeoTransform, Grid, Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import plan
 from cogmill.raster.plan.raster_plan import RasterPlan
-from cogmill.raster.warp.exact_warp import (
-    Warped,
-    WarpSpec,
-    source_window,
-    warp,
-)
-from cogmill.raster.warp.footprint import source_positions
+from cogmill.raster.warp.exact_warp import Warped, warp
+from cogmill.raster.warp.footprint import source_positions, source_window
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 HALF = 20037508.342789244
 
@@ -67,7 +63,7 @@ def share(found: RasterPlan) -> float:
     return float(inside.mean())
 
 
-def warped(spec: WarpSpec, held: Held, side: int = 53) -> Any:
+def warped(spec: WarpSpec, held: HeldPixels, side: int = 53) -> Any:
     """Warp the whole target in odd windows, each from what it needs and no more."""
     pixels = np.zeros((spec.bands, spec.target.height, spec.target.width), spec.dtype)
     for row in range(0, spec.target.height, side):
@@ -154,12 +150,12 @@ def wrapped(source: Grid) -> Grid:
     return source.model_copy(update={"crs": crs})
 
 
-def made(spec: WarpSpec) -> Held:
+def made(spec: WarpSpec) -> HeldPixels:
     """Return a source full of values that say where they are from."""
     rng = np.random.default_rng(1)
     shape = (spec.bands, spec.source.height, spec.source.width)
     pixels = rng.integers(-2000, 2000, shape).astype(spec.dtype)
-    return Held(window=spec.source.window, pixels=pixels, mask=None)
+    return HeldPixels(window=spec.source.window, pixels=pixels, mask=None)
 
 
 @pytest.mark.parametrize("first", [0.0, -0.125, 20.0])
@@ -172,7 +168,9 @@ def test_longitudes_from_0_to_360_give_the_pixels_of_those_from_minus_180(first:
     held = made(spec)
     shift = round((first + 180) / step)
     west = first - shift * step
-    rolled = Held(window=held.window, pixels=np.roll(held.pixels, shift, axis=2).copy(), mask=None)
+    rolled = HeldPixels(
+        window=held.window, pixels=np.roll(held.pixels, shift, axis=2).copy(), mask=None
+    )
     other = planned(
         "EPSG:4326", (west, step, 0.0, 25.0, 0.0, -step), (width, height), "EPSG:3857"
     ).warp
@@ -347,7 +345,7 @@ def test_a_footprint_on_the_moon_is_in_its_own_degrees() -> None:
     moon = crs_text("IAU_2015:30110")
     step = np.radians(1.0) * 1737400.0
     grid = Grid(crs=moon, transform=(0.0, step, 0.0, 0.0, 0.0, -step), width=10, height=20)
-    assert footprint(grid) == pytest.approx((0.0, -20.0, 10.0, 0.0))
+    assert lonlat_area(grid) == pytest.approx((0.0, -20.0, 10.0, 0.0))
     ellipsoid = degrees_of(CRS.from_user_input(moon)).ellipsoid
     assert ellipsoid is not None
     assert ellipsoid.semi_major_metre == 1737400.0
@@ -381,7 +379,7 @@ def test_a_target_never_says_of_pixels_that_they_are_other_heights(
     source: str, target: str
 ) -> None:
     with pytest.raises(Refused, match="never shifted"):
-        heights(crs_text(source), crs_text(target))
+        height_warnings(crs_text(source), crs_text(target))
     with pytest.raises(Refused, match="never shifted"):
         planned(source, BERNE, (211, 97), target)
 

@@ -21,7 +21,7 @@ from cogmill.errors import BlockUndecodable, Refused, SourceChanged, SourceWindo
 from cogmill.job_types.raster_to_cog.members import inspected_virtual
 from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.source_file import VirtualFile
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.plan.raster_plan import RasterPlan
@@ -437,6 +437,6 @@ def test_a_window_that_is_too_small_fails_a_second_time_after_a_vrt_in_a_vrt(
     spec = make_spec("utm-3857", Kind("float32"), "bilinear")
     for _ in range(3):
         corner = Window(col_off=0, row_off=0, width=40, height=40)
-        held = Held(window=corner, pixels=np.ones((1, 40, 40), np.float32), mask=None)
+        held = HeldPixels(window=corner, pixels=np.ones((1, 40, 40), np.float32), mask=None)
         with pytest.raises(SourceWindowTooSmall):
             warp(spec, held, spec.target.window)

@@ -23,18 +23,12 @@ from tests.raster.reference import (
 from cogmill.errors import Refused, SourceWindowTooSmall
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.grid import Grid, Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp import footprint as footprints
-from cogmill.raster.warp.exact_warp import (
-    Warped,
-    WarpSpec,
-    mark_nan,
-    source_window,
-    warp,
-    warp_buffer_bytes,
-)
+from cogmill.raster.warp.exact_warp import Warped, mark_nan, warp
+from cogmill.raster.warp.footprint import source_window, warp_buffer_bytes
 from cogmill.raster.warp.warp_document import frame_xml, warped_xml
-from cogmill.raster.warp.warp_spec import KERNELS
+from cogmill.raster.warp.warp_spec import KERNELS, WarpSpec
 
 MAIN_KERNELS = ("nearest", "bilinear", "cubic", "average")
 MAIN_KINDS = ("uint8x3", "float32-nodata", "uint16x4", "int16")
@@ -46,7 +40,7 @@ def gdal() -> Iterator[None]:
         yield
 
 
-def whole_image(spec: WarpSpec, held: Held) -> tuple[Array, Array | None]:
+def whole_image(spec: WarpSpec, held: HeldPixels) -> tuple[Array, Array | None]:
     """Warp everything at once from everything, and let GDAL's own alpha band be the mask."""
     whole = spec.model_copy(update={"target_mask": False})
     marked = mark_nan(spec, held)  # its arrays are addressed until the dataset is read
@@ -83,7 +77,9 @@ def odd_windows(spec: WarpSpec, side: int = 151) -> list[Window]:
     return [window for window in found if window]
 
 
-def by_windows(spec: WarpSpec, held: Held, windows: list[Window]) -> tuple[Array, Array | None]:
+def by_windows(
+    spec: WarpSpec, held: HeldPixels, windows: list[Window]
+) -> tuple[Array, Array | None]:
     """Warp each window from no more than `source_window` says, as a task does."""
     size = spec.target.height, spec.target.width
     pixels = np.zeros((spec.planes, *size), spec.dtype)
@@ -196,7 +192,7 @@ def test_a_window_one_pixel_wide_or_high_gives_the_same_pixels() -> None:
         assert differing((found.pixels, found.mask), (pixels[:, rows, cols], mask[rows, cols])) == 0
 
 
-def by_window(spec: WarpSpec, held: Held, window: Window) -> Warped:
+def by_window(spec: WarpSpec, held: HeldPixels, window: Window) -> Warped:
     needed = source_window(spec, window)
     assert needed is not None
     return warp(spec, crop(held, needed), window)
@@ -205,7 +201,9 @@ def by_window(spec: WarpSpec, held: Held, window: Window) -> Warped:
 # --- the oracle that is not GDAL ---------------------------------------------------------------
 
 
-def reference_differences(spec: WarpSpec, held: Held, pixels: Array, mask: Array | None) -> int:
+def reference_differences(
+    spec: WarpSpec, held: HeldPixels, pixels: Array, mask: Array | None
+) -> int:
     """Count values that differ from the reference where the reference can tell."""
     wrong = 0
     fill = spec.fill()
@@ -450,7 +448,7 @@ def test_a_valid_pixel_is_never_taken_for_the_one_nodata_of_all_bands(
         target_nodata=(taken,),
     )
     pixels = np.full((1, 20, 20), taken, np.uint8)
-    warped = warp(spec, Held(window=source.window, pixels=pixels, mask=None), target.window)
+    warped = warp(spec, HeldPixels(window=source.window, pixels=pixels, mask=None), target.window)
     rows, cols = np.mgrid[0.5:20, 0.5:20]
     at = source.place_arrays(*target.position_arrays(cols, rows))
     inside = np.logical_and.reduce([(each > 0.5) & (each < 19.5) for each in at])

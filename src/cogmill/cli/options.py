@@ -13,14 +13,9 @@ import click
 from cogmill import telemetry
 from cogmill.cli.console import Output, size_text
 from cogmill.errors import Refused
+from cogmill.raster.options.creation_options import CREATION_OPTIONS, OVERVIEW_RESAMPLING
 from cogmill.raster.options.grid_options import BY_POINTS
-from cogmill.raster.options.plan_options import (
-    CREATION_OPTIONS,
-    OVERVIEW_RESAMPLING,
-    PROFILES,
-    RESAMPLING,
-    PlanOptions,
-)
+from cogmill.raster.options.plan_options import PROFILES, RESAMPLING, PlanOptions
 from cogmill.settings import MINIMUM_MEMORY, Settings, machine_memory, parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -72,7 +72,7 @@ def _overreach(job: JobView) -> None:
     """Have GDAL ask for source pixels that are not held."""
     # Here and not at the top: a parent, which loads no GDAL, imports this module too.
     from cogmill.job_types.raster_to_cog.prepared import plan_of
-    from cogmill.raster.geometry.held_pixels import Held
+    from cogmill.raster.geometry.held_pixels import HeldPixels
     from cogmill.raster.plan.planning import tile_reads
     from cogmill.raster.plan.reads import bands
     from cogmill.raster.warp.exact_warp import warp
@@ -84,7 +84,7 @@ def _overreach(job: JobView) -> None:
     too_little = source.model_copy(update={"height": source.height // 2})
     pixels = np.zeros((plan.warp.planes, too_little.height, too_little.width), plan.warp.dtype)
     for band in bands(work, plan.image.block):
-        warp(plan.warp, Held(too_little, pixels, None), band)
+        warp(plan.warp, HeldPixels(too_little, pixels, None), band)
 
 
 def _virtual_files() -> list[str]:

@@ -50,7 +50,7 @@ from cogmill.raster.cog.tile_encoding import encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels
 from cogmill.raster.cog.verify import verify
 from cogmill.raster.geometry.grid import OutputTile, Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.intermediate.piece_reading import Piece
 from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.make.tile_maker import TileMaker
@@ -200,11 +200,11 @@ def _work(params: TileParams) -> Window:
     return Window.of(params.window)
 
 
-def _held(window: Window, rows: Rows | None) -> Held:
+def _held(window: Window, rows: Rows | None) -> HeldPixels:
     if rows is None:
         raise ValueError("the first overview was encoded with the fragment")
     pixels, mask = rows
-    return Held(
+    return HeldPixels(
         window=window,
         pixels=pixels,
         mask=None if mask is None else np.where(mask, np.uint8(255), np.uint8(0)),

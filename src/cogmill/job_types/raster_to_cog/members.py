@@ -20,8 +20,6 @@ from cogmill.raster.vrt.vrt_structure import inspect_virtual
 from cogmill.storage.location import Location
 from cogmill.storage.store import RangeReader, Storage
 
-__all__ = ["MASK_SUFFIX", "inspected_virtual", "source_pixels"]
-
 MASK_SUFFIX: Final = ".msk"
 _COPY: Final = "copy it beside the VRT and name it there, or make one raster first: gdal_translate"
 #: What GDAL would take for one of its own names: a driver's prefix, a virtual file, a VRT's text.

@@ -40,7 +40,7 @@ from cogmill.raster.cog.tags import wanted_items
 from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS
 from cogmill.raster.cog.verify import verify_header, verify_levels
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.outline import outline
+from cogmill.raster.geometry.outline import window_outline
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, Tally
@@ -247,7 +247,7 @@ def _indexes(
     staged = [stage(VRT_NAME, mosaic_vrt(index))]
     if plan.target_grid.crs:
         outlines = [
-            TileOutline(name=name, outline=outline(plan.target_grid, window))
+            TileOutline(name=name, outline=window_outline(plan.target_grid, window))
             for name, window in windows.items()
         ]
         staged.append(stage(GEOJSON_NAME, mosaic_geojson(outlines)))

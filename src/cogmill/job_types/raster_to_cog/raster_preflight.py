@@ -20,7 +20,7 @@ from cogmill.raster import gdal
 from cogmill.raster.geometry.control import Elevation
 from cogmill.raster.geometry.elevation import elevation_of
 from cogmill.raster.geometry.grid import Grid
-from cogmill.raster.geometry.target import grid_of
+from cogmill.raster.geometry.target import reference_grid
 from cogmill.raster.inspect.structure import Structure, inspect
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan import explain, planning
@@ -97,7 +97,7 @@ def _like(inputs: Inputs, tools: Tools) -> Grid | None:
     """Return the grid of the raster that ``--like`` names."""
     if inputs.like is None:
         return None
-    return grid_of(_path(inputs.like, "--like", tools), inputs.like)
+    return reference_grid(_path(inputs.like, "--like", tools), inputs.like)
 
 
 def _ground(

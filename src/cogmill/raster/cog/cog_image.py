@@ -12,7 +12,7 @@ from cogmill.errors import Refused
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.cog.reduction import Method, Reduction
 from cogmill.raster.geometry.grid import Grid
-from cogmill.raster.options.plan_options import Number
+from cogmill.raster.options.grid_options import Number
 
 
 class CogImage(BaseModel):

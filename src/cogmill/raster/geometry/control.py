@@ -19,19 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from cogmill.errors import Refused
 from cogmill.raster.geometry.polynomials import (
     Floats,
-    Places,
-    Way,
-    inverse,
-    polynomial,
-    powers,
-    ratio,
+    PointArrays,
+    PointTransform,
+    fit_polynomials,
+    fit_splines,
+    newton_inverse,
+    polynomial_terms,
     rational_terms,
-    spline,
+    rational_values,
 )
 
 #: Column, row, x, y and height of a control point; whole columns and rows are corners of pixels.
-Point = tuple[float, float, float, float, float]
-Order = Literal[1, 2, 3]
+ControlPoint = tuple[float, float, float, float, float]
+PolynomialOrder = Literal[1, 2, 3]
 Twenty = Annotated[tuple[float, ...], Field(min_length=20, max_length=20)]
 
 #: Fewer do not say where a plane lies.
@@ -66,14 +66,14 @@ class Polynomial(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["polynomial"] = "polynomial"
-    order: Order
-    points: tuple[Point, ...]
+    order: PolynomialOrder
+    points: tuple[ControlPoint, ...]
 
-    def positions(self, cols: Floats, rows: Floats) -> Places:
+    def positions(self, cols: Floats, rows: Floats) -> PointArrays:
         """Return x, y of places on the raster."""
         return _fits(self)[0](cols, rows)
 
-    def places(self, xs: Floats, ys: Floats) -> Places:
+    def places(self, xs: Floats, ys: Floats) -> PointArrays:
         """Return columns, rows of coordinates, by the fit of the way back."""
         return _fits(self)[1](xs, ys)
 
@@ -100,13 +100,13 @@ class Spline(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["spline"] = "spline"
-    points: tuple[Point, ...]
+    points: tuple[ControlPoint, ...]
 
-    def positions(self, cols: Floats, rows: Floats) -> Places:
+    def positions(self, cols: Floats, rows: Floats) -> PointArrays:
         """Return x, y of places on the raster."""
         return _fits(self)[0](cols, rows)
 
-    def places(self, xs: Floats, ys: Floats) -> Places:
+    def places(self, xs: Floats, ys: Floats) -> PointArrays:
         """Return columns, rows of coordinates; NaN where none is found.
 
         By Newton's method from splines of the way back, as GDAL does from its version 3.7 on:
@@ -117,7 +117,7 @@ class Spline(BaseModel):
         extents = np.ptp(values, axis=0)
         found = float(extents[2:4].max() / extents[:2].max()) * _FOUND
         steps = _STEP * float(extents[0]), _STEP * float(extents[1])
-        return inverse(there, (xs, ys), back(xs, ys), steps, found)
+        return newton_inverse(there, (xs, ys), back(xs, ys), steps, found)
 
     @property
     def working_bytes(self) -> int:
@@ -195,7 +195,7 @@ class Rational(BaseModel):
     height: float = 0.0
     elevation: Elevation | None = None
 
-    def places(self, xs: Floats, ys: Floats) -> Places:
+    def places(self, xs: Floats, ys: Floats) -> PointArrays:
         """Return columns, rows of longitudes and latitudes: the formula as it is."""
         turns = np.where(xs - self.long_off < -270, 360.0, 0.0)
         turns = np.where(xs - self.long_off > 270, -360.0, turns)
@@ -205,21 +205,21 @@ class Rational(BaseModel):
             (self.height - self.height_off) / self.height_scale,
         )
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            samples = ratio(terms, self.samp_num_coeff, self.samp_den_coeff)
-            lines = ratio(terms, self.line_num_coeff, self.line_den_coeff)
+            samples = rational_values(terms, self.samp_num_coeff, self.samp_den_coeff)
+            lines = rational_values(terms, self.line_num_coeff, self.line_den_coeff)
         return (
             samples * self.samp_scale + self.samp_off + 0.5,
             lines * self.line_scale + self.line_off + 0.5,
         )
 
-    def positions(self, cols: Floats, rows: Floats) -> Places:
+    def positions(self, cols: Floats, rows: Floats) -> PointArrays:
         """Return longitudes, latitudes of places on the raster; NaN where none is found.
 
         By Newton's method from the middle of the polynomials' area.
         """
         start = np.full(np.shape(cols), self.long_off), np.full(np.shape(cols), self.lat_off)
         steps = _STEP * self.long_scale, _STEP * self.lat_scale
-        return inverse(self.places, (cols, rows), start, steps, _FOUND)
+        return newton_inverse(self.places, (cols, rows), start, steps, _FOUND)
 
     @property
     def working_bytes(self) -> int:
@@ -255,7 +255,7 @@ def rpc_metadata(rational: Rational) -> dict[str, str]:
 Control = Annotated[Polynomial | Spline | Rational, Field(discriminator="kind")]
 
 
-def by_points(points: tuple[Point, ...], how: str, name: str) -> Polynomial | Spline:
+def control_by_points(points: tuple[ControlPoint, ...], how: str, name: str) -> Polynomial | Spline:
     """Return what places a raster by control points, or refuse points that cannot.
 
     Parameters
@@ -292,7 +292,7 @@ def by_points(points: tuple[Point, ...], how: str, name: str) -> Polynomial | Sp
             )
     if how != "tps":
         _refuse_undetermined(values, int(how), name)
-        return Polynomial(order=cast(Order, int(how)), points=points)
+        return Polynomial(order=cast(PolynomialOrder, int(how)), points=points)
     _refuse_unfit_for_splines(values, name)
     return Spline(points=points)
 
@@ -344,7 +344,9 @@ def _on_a_line(pairs: Floats) -> bool:
 def _refuse_undetermined(values: Floats, order: int, name: str) -> None:
     for pairs in (values[:, :2], values[:, 2:4]):
         scaled = (pairs - pairs.mean(axis=0)) / np.ptp(pairs, axis=0)
-        if np.linalg.matrix_rank(powers(scaled[:, 0], scaled[:, 1], order)) < _terms_of(order):
+        if np.linalg.matrix_rank(polynomial_terms(scaled[:, 0], scaled[:, 1], order)) < _terms_of(
+            order
+        ):
             raise Refused(
                 f"the ground control points of {name} lie so that they fix no polynomial of "
                 f"order {order}",
@@ -373,11 +375,11 @@ def _refuse_unfit_for_splines(values: Floats, name: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _fits(control: Polynomial | Spline) -> tuple[Way, Way]:
-    """Return the way there and the way back."""
+def _fits(control: Polynomial | Spline) -> tuple[PointTransform, PointTransform]:
+    """Return the transforms from pixels to coordinates and back."""
     values = np.array(control.points)
     pixels, coordinates = values[:, :2], values[:, 2:4]
     if isinstance(control, Spline):
-        return spline(pixels, coordinates), spline(coordinates, pixels)
+        return fit_splines(pixels, coordinates), fit_splines(coordinates, pixels)
     order = control.order
-    return polynomial(pixels, coordinates, order), polynomial(coordinates, pixels, order)
+    return fit_polynomials(pixels, coordinates, order), fit_polynomials(coordinates, pixels, order)

@@ -16,7 +16,7 @@ from cogmill.raster.geometry.grid import Grid
 
 Floats = npt.NDArray[np.float64]
 #: West, south, east, north in degrees; west is greater than east across the antimeridian.
-LonLat = tuple[float, float, float, float]
+LonLatArea = tuple[float, float, float, float]
 
 _LONG_TEXT: Final = 60
 _HALF_TURN: Final = 180.0
@@ -89,7 +89,7 @@ def without_heights(crs: CRS) -> CRS:
     return crs.to_2d()
 
 
-def heights(src_crs: str, dst_crs: str) -> tuple[str, ...]:
+def height_warnings(src_crs: str, dst_crs: str) -> tuple[str, ...]:
     """Return warnings of what becomes of the vertical part of a system: pixels are not heights.
 
     Parameters
@@ -152,7 +152,7 @@ def _pipeline(text: str) -> Transformer:
     return Transformer.from_pipeline(text)
 
 
-def transform(
+def transform_points(
     ends: tuple[str, str], pipeline: str | None, xs: npt.ArrayLike, ys: npt.ArrayLike
 ) -> tuple[Floats, Floats]:
     """Take points from one system to another, x before y at both ends.
@@ -174,7 +174,7 @@ def transform(
     return _points(ends, pipeline, (xs, ys), TransformDirection.FORWARD)
 
 
-def transform_back(
+def transform_points_back(
     ends: tuple[str, str], pipeline: str | None, xs: npt.ArrayLike, ys: npt.ArrayLike
 ) -> tuple[Floats, Floats]:
     """Take points the other way: from ``ends[1]`` to ``ends[0]``; see `transform`."""
@@ -235,7 +235,7 @@ def same_body(one: CRS, other: CRS) -> bool:
     return abs(radii[0] / radii[1] - 1) < _SAME_BODY
 
 
-def footprint(grid: Grid) -> LonLat:
+def lonlat_area(grid: Grid) -> LonLatArea:
     """Return the rectangle of longitudes and latitudes that a raster covers on its planet.
 
     Parameters
@@ -278,7 +278,7 @@ def _longitudes(lons: Floats) -> tuple[float, float]:
     return float(ordered[(widest + 1) % len(ordered)]), float(ordered[widest])
 
 
-def area_points(crs: str, area: LonLat, side: int = 17) -> tuple[Floats, Floats]:
+def area_points(crs: str, area: LonLatArea, side: int = 17) -> tuple[Floats, Floats]:
     """Return points of a system, x before y, over an area of longitudes and latitudes.
 
     Parameters

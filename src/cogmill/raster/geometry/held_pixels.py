@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldPixels:
     """Pixels of a window of the source, decoded.
 
     Attributes

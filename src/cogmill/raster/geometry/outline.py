@@ -16,7 +16,7 @@ _POINTS: Final = 9
 _POLYGON: Final = 3
 
 
-def outline(grid: Grid, window: Window) -> tuple[tuple[float, float], ...]:
+def window_outline(grid: Grid, window: Window) -> tuple[tuple[float, float], ...]:
     """Return the outline of a window as longitude and latitude in degrees, WGS 84.
 
     For an index only: no pixel depends on it, so PROJ may choose its operation.

@@ -1,4 +1,4 @@
-"""Ways from many places to many places: polynomials, thin-plate splines, ratios, and inverses.
+"""Point transforms: fitted polynomials, thin-plate splines, rational polynomials, inverses.
 
 Pure arithmetic in NumPy, as GDAL's transformers do it.
 """
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Places = tuple[Floats, Floats]
-#: From many places to many places.
-Way = Callable[[Floats, Floats], Places]
+PointArrays = tuple[Floats, Floats]
+#: From many points to many points.
+PointTransform = Callable[[Floats, Floats], PointArrays]
 
 #: Values of the spline's kernel that are held at a time.
 _KERNEL_VALUES: Final = 1 << 20
@@ -23,15 +23,19 @@ _ITERATIONS: Final = 15
 _CONVERGED: Final = 1e-7
 
 
-def inverse(
-    way: Way, wanted: Places, start: Places, steps: tuple[float, float], found: float
-) -> Places:
-    """Return what a way leads to the places wanted, by Newton's method.
+def newton_inverse(
+    forward: PointTransform,
+    wanted: PointArrays,
+    start: PointArrays,
+    steps: tuple[float, float],
+    found: float,
+) -> PointArrays:
+    """Return the points that a transform takes to the points wanted, by Newton's method.
 
     Parameters
     ----------
-    way : callable
-        From many places to many.
+    forward : callable
+        The transform.
     wanted, start : (ndarray, ndarray)
         Where it should lead, and what is tried first; of one shape.
     steps : (float, float)
@@ -47,12 +51,12 @@ def inverse(
     (xs, ys), off = start, np.full(np.shape(wanted[0]), np.inf)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for _ in range(_ITERATIONS):
-            at = way(xs, ys)
+            at = forward(xs, ys)
             wrong = at[0] - wanted[0], at[1] - wanted[1]
             off = np.maximum(np.abs(wrong[0]), np.abs(wrong[1]))
             if not (off > found * _CONVERGED).any():
                 break
-            across, down = way(xs + steps[0], ys), way(xs, ys + steps[1])
+            across, down = forward(xs + steps[0], ys), forward(xs, ys + steps[1])
             (a, b), (c, d) = (
                 ((across[i] - at[i]) / steps[0], (down[i] - at[i]) / steps[1]) for i in (0, 1)
             )
@@ -62,7 +66,7 @@ def inverse(
     return np.where(off < found, xs, np.nan), np.where(off < found, ys, np.nan)
 
 
-def polynomial(known: Floats, wanted: Floats, order: int) -> Way:
+def fit_polynomials(known: Floats, wanted: Floats, order: int) -> PointTransform:
     """Return two polynomials fitted by least squares.
 
     Parameters
@@ -74,18 +78,20 @@ def polynomial(known: Floats, wanted: Floats, order: int) -> Way:
     """
     middle, extent = known.mean(axis=0), np.ptp(known, axis=0)
     scaled = (known - middle) / extent
-    terms = powers(scaled[:, 0], scaled[:, 1], order)
+    terms = polynomial_terms(scaled[:, 0], scaled[:, 1], order)
     coefficients = np.linalg.lstsq(terms, wanted, rcond=None)[0]
 
-    def way(first: Floats, second: Floats) -> Places:
-        at = powers((first - middle[0]) / extent[0], (second - middle[1]) / extent[1], order)
+    def fitted(first: Floats, second: Floats) -> PointArrays:
+        at = polynomial_terms(
+            (first - middle[0]) / extent[0], (second - middle[1]) / extent[1], order
+        )
         found = at @ coefficients
         return found[..., 0], found[..., 1]
 
-    return way
+    return fitted
 
 
-def powers(first: Floats, second: Floats, order: int) -> Floats:
+def polynomial_terms(first: Floats, second: Floats, order: int) -> Floats:
     """Return a polynomial's terms, in a new last axis.
 
     Parameters
@@ -100,7 +106,7 @@ def powers(first: Floats, second: Floats, order: int) -> Floats:
         return np.stack([first**a * second**b for a, b in exponents], axis=-1)
 
 
-def spline(known: Floats, wanted: Floats) -> Way:
+def fit_splines(known: Floats, wanted: Floats) -> PointTransform:
     """Return two thin-plate splines (Duchon 1977) through points.
 
     Parameters
@@ -118,7 +124,7 @@ def spline(known: Floats, wanted: Floats) -> Way:
     right = np.concatenate([wanted - wanted.mean(axis=0), np.zeros((3, 2))])
     coefficients, shift = np.linalg.solve(matrix, right), wanted.mean(axis=0)
 
-    def way(first: Floats, second: Floats) -> Places:
+    def fitted(first: Floats, second: Floats) -> PointArrays:
         xs, ys = (first.ravel() - middle[0]) / extent, (second.ravel() - middle[1]) / extent
         found = np.empty((xs.size, 2))
         step = max(1, _KERNEL_VALUES // count)
@@ -129,7 +135,7 @@ def spline(known: Floats, wanted: Floats) -> Way:
             found[part] += flat @ coefficients[count:] + shift
         return found[:, 0].reshape(first.shape), found[:, 1].reshape(first.shape)
 
-    return way
+    return fitted
 
 
 def _kernel(xs: Floats, ys: Floats, knots: Floats) -> Floats:
@@ -159,7 +165,7 @@ def rational_terms(long: Floats, lat: Floats, height: float) -> Floats:
         ])  # fmt: skip
 
 
-def ratio(terms: Floats, above: tuple[float, ...], below: tuple[float, ...]) -> Floats:
+def rational_values(terms: Floats, above: tuple[float, ...], below: tuple[float, ...]) -> Floats:
     """Return one polynomial over another.
 
     Parameters

@@ -21,8 +21,8 @@ from cogmill.raster.geometry.crs import (
     Floats,
     horizontal,
     northing_first,
-    transform,
-    transform_back,
+    transform_points,
+    transform_points_back,
 )
 from cogmill.raster.geometry.grid import Grid
 
@@ -120,7 +120,7 @@ def comes_round(source: Grid) -> bool:
     return right - left > turn - 1.5 * (abs(source.transform[1]) + abs(source.transform[2]))
 
 
-def turned(source: Grid, dst_crs: str) -> Grid:
+def turned_to_seam(source: Grid, dst_crs: str) -> Grid:
     """Return a source around the world so that it begins at the target's seam.
 
     For a grid to be chosen: it covers the same, and its corners lie a turn apart in the target.
@@ -136,7 +136,7 @@ def turned(source: Grid, dst_crs: str) -> Grid:
     return source.model_copy(update={"transform": (west, dx, rx, y0, ry, dy), "width": width})
 
 
-def around(source: Grid, pipeline: str) -> str:
+def pipeline_around_seam(source: Grid, pipeline: str) -> str:
     """Return a pipeline that comes back to a source of longitudes beyond half a turn.
 
     Parameters
@@ -179,8 +179,8 @@ def refuse_doubled(source: Grid, dst_crs: str, pipeline: str) -> None:
     """
     cols, rows = _places(source)
     ends = source.crs, dst_crs
-    there = transform(ends, pipeline, *source.position_arrays(cols, rows))
-    back = source.place_arrays(*transform_back(ends, pipeline, *there))
+    there = transform_points(ends, pipeline, *source.position_arrays(cols, rows))
+    back = source.place_arrays(*transform_points_back(ends, pipeline, *there))
     with np.errstate(invalid="ignore"):
         off = np.hypot(back[0] - cols, back[1] - rows) > _SLACK_PIXELS
         outside = (back[0] < -_SLACK_PIXELS) | (back[0] > source.width + _SLACK_PIXELS)
@@ -231,7 +231,9 @@ def within_mercator(source: Grid, dst_crs: str) -> Grid:
     return source.model_copy(update={"transform": top, "height": last - first})
 
 
-def across(source: Grid, dst_crs: str, pipeline: str | None) -> tuple[float, ...] | None:
+def bounds_across_seam(
+    source: Grid, dst_crs: str, pipeline: str | None
+) -> tuple[float, ...] | None:
     """Return the bounds of a source that lies across the target's seam, None where none does.
 
     Parameters
@@ -253,7 +255,7 @@ def across(source: Grid, dst_crs: str, pipeline: str | None) -> tuple[float, ...
     if round_ is None or pipeline is None or _holds_a_pole(source):
         return None
     cols, rows = _places(source)
-    xs, ys = transform((source.crs, dst_crs), pipeline, *source.position_arrays(cols, rows))
+    xs, ys = transform_points((source.crs, dst_crs), pipeline, *source.position_arrays(cols, rows))
     found = np.isfinite(xs) & np.isfinite(ys)
     if not found.any():
         return None
@@ -276,7 +278,7 @@ def across(source: Grid, dst_crs: str, pipeline: str | None) -> tuple[float, ...
     return left, bottom, right, top, diagonal / math.hypot(source.width, source.height)
 
 
-def crosses(grid: Grid) -> bool:
+def crosses_seam(grid: Grid) -> bool:
     """Whether a grid goes on beyond the seam of its system by more than a pixel."""
     round_ = cylinder(grid.crs)
     if round_ is None:
@@ -287,7 +289,7 @@ def crosses(grid: Grid) -> bool:
     return left < round_.centre - half or right > round_.centre + half
 
 
-def endless(grid: Grid) -> bool:
+def reaches_infinity(grid: Grid) -> bool:
     """Whether a grid reaches where no map does, because a pole lies at infinity."""
     crs = horizontal(CRS.from_user_input(grid.crs))
     if crs.is_geographic or crs.ellipsoid is None:

@@ -23,7 +23,7 @@ from cogmill.raster.geometry.control import (
     Rational,
     Spline,
 )
-from cogmill.raster.geometry.crs import crs_text, transform_back
+from cogmill.raster.geometry.crs import crs_text, transform_points_back
 from cogmill.raster.geometry.grid import GeoTransform, Grid
 
 #: TIFF counts the pixels of a side in 32 bits, GDAL with a sign.
@@ -108,15 +108,15 @@ def _suggested(
 ) -> tuple[GeoTransform, tuple[int, int]]:
     """Return geotransform and size of the grid without what the user names."""
     if operation is not None:
-        source = seams.turned(seams.within_mercator(source, dst_crs), dst_crs)
-    found = seams.across(source, dst_crs, operation)
+        source = seams.turned_to_seam(seams.within_mercator(source, dst_crs), dst_crs)
+    found = seams.bounds_across_seam(source, dst_crs, operation)
     if found is not None:
         left, bottom, right, top, pixel = found
         cols, rows = _whole((right - left) / pixel), _whole((top - bottom) / pixel)
         return (left, pixel, 0.0, top, 0.0, -pixel), (max(cols, 1), max(rows, 1))
     suggested, size = _by_gdal(source, dst_crs, operation)
     whole = Grid(crs=dst_crs, transform=suggested, width=size[0], height=size[1])
-    if operation is None or not seams.endless(whole):
+    if operation is None or not seams.reaches_infinity(whole):
         return suggested, size
     if bounds is None:
         raise Refused(
@@ -132,7 +132,7 @@ def _pixel_within(source: Grid, dst_crs: str, operation: str, bounds: Bounds) ->
     """Return the median size of the source's pixels within bounds of the target."""
     left, bottom, right, top = bounds
     xs, ys = np.meshgrid(np.linspace(left, right, _SIDE), np.linspace(top, bottom, _SIDE))
-    places = source.place_arrays(*transform_back((source.crs, dst_crs), operation, xs, ys))
+    places = source.place_arrays(*transform_points_back((source.crs, dst_crs), operation, xs, ys))
     (down_x, across_x), (down_y, across_y) = (np.gradient(each) for each in places)
     with np.errstate(invalid="ignore"):
         pixels = np.abs(across_x * down_y - down_x * across_y)
@@ -244,7 +244,7 @@ def _check_bounds(bounds: Bounds | None) -> None:
         )
 
 
-def grid_of(gdal_path: str, name: str) -> Grid:
+def reference_grid(gdal_path: str, name: str) -> Grid:
     """Return the grid of a GeoTIFF, of which nothing but the header is read.
 
     Parameters

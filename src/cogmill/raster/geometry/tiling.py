@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cogmill.errors import Refused
 from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import Grid
-from cogmill.raster.options.plan_options import Tiling
+from cogmill.raster.options.grid_options import Tiling
 
 if TYPE_CHECKING:
     from morecantile import TileMatrixSet

@@ -12,14 +12,13 @@ import tifffile
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
-from cogmill.raster.geometry.control import Point, Rational
+from cogmill.raster.geometry.control import ControlPoint, Rational
 from cogmill.raster.geometry.grid import GeoTransform
 from cogmill.raster.inspect.metadata import damaged
 from cogmill.raster.inspect.metadata import meaning as gdal_meaning
 from cogmill.raster.inspect.source_file import SourceFile, TiffFile
 from cogmill.raster.tiff.block_table import (
     DAMAGE,
-    BlockTable,
     ImageLayout,
     check_within,
     image_layout,
@@ -31,8 +30,6 @@ from cogmill.raster.tiff.header import ByteSource, RecordingFile
 from cogmill.raster.tiff.magic import check_magic
 from cogmill.raster.tiff.nodata import source_nodata
 from cogmill.raster.tiff.pages import ReducedImage, chosen_pages, reduced_images
-
-__all__ = ["BlockTable", "ByteSource", "ImageLayout", "Structure", "inspect", "page_address"]
 
 _NODATA_TAG: Final = 42113
 
@@ -130,7 +127,7 @@ class Structure(BaseModel):
     overviews: tuple[tuple[int, int], ...]
     reduced: tuple[ReducedImage, ...] = ()
     read_overview: int | None = None
-    gcps: tuple[Point, ...] = ()
+    gcps: tuple[ControlPoint, ...] = ()
     gcps_crs: str | None = None
     rpcs: Rational | None = None
     sparse_blocks: int

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from cogmill.errors import BlockUndecodable, PermanentError
 from cogmill.raster.codecs.block_codec import Array, BlockCodec, decode_mask
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.read.fetching import (
     Indices,
     ReadCounts,
@@ -138,7 +138,7 @@ class PieceReader:
         self._first_block = np.cumsum([0, *(piece.blocks.length for piece in index.pieces)])
         self.counts.decodes = np.zeros(int(self._first_block[-1]), np.uint32)
 
-    def read(self, window: Window, bands: Sequence[int] | None = None) -> Held:
+    def read(self, window: Window, bands: Sequence[int] | None = None) -> HeldPixels:
         """Return the pixels of a window of the source.
 
         Parameters
@@ -183,7 +183,7 @@ class PieceReader:
                 self._mask(piece, within, mask[place])
         if covered != window.width * window.height:
             raise PermanentError(f"the pieces of the source do not cover {window}")
-        return Held(window=window, pixels=pixels, mask=mask)
+        return HeldPixels(window=window, pixels=pixels, mask=mask)
 
     def _pixels(self, number: int, within: Window, bands: Sequence[int], out: Array) -> None:
         piece = self._index.pieces[number]

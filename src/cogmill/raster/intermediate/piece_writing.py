@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cogmill.raster.codecs.block_codec import Array, BlockCodec, encode_mask
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.intermediate.piece_reading import Piece
 from cogmill.raster.tiff.block_table import BlockTable
 
@@ -50,7 +50,7 @@ class RowSource(Protocol):
 class HeldRows:
     """The rows of pixels that are held."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: HeldPixels) -> None:
         self.window = held.window
         self.bands = held.pixels.shape[0]
         self.masked = held.mask is not None

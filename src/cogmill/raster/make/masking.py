@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.plan.raster_plan import Validity
 from cogmill.raster.read.source_blocks import Array
 
 
-def masked(held: Held, validity: Validity) -> Held:
+def masked(held: HeldPixels, validity: Validity) -> HeldPixels:
     """Return held pixels with a mask in place of what said which of them are valid.
 
     Parameters
@@ -29,7 +29,7 @@ def masked(held: Held, validity: Validity) -> Held:
     dropped = validity.dropped_band
     pixels = held.pixels if dropped is None else held.pixels[:-1]
     if not validity.becomes_mask:
-        return Held(window=held.window, pixels=pixels, mask=held.mask)
+        return HeldPixels(window=held.window, pixels=pixels, mask=held.mask)
     if validity.kind == "alpha":
         valid = held.pixels[-1] != 0
     else:
@@ -41,7 +41,7 @@ def masked(held: Held, validity: Validity) -> Held:
             valid |= _differs(plane, value)
     mask = valid.view(np.uint8)
     mask *= np.uint8(255)
-    return Held(window=held.window, pixels=pixels, mask=mask)
+    return HeldPixels(window=held.window, pixels=pixels, mask=mask)
 
 
 def _differs(plane: Array, nodata: float | None) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import numpy as np
 from cogmill.errors import SourceWindowTooSmall
 from cogmill.raster.cog.block_rows import Rows
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.make.masking import masked
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.plan.reads import Read, bands
@@ -100,7 +100,7 @@ class TileMaker:
             self._progress(self._done)
             yield rows
 
-    def _computed(self, held: Held | None, band: Window) -> Rows:
+    def _computed(self, held: HeldPixels | None, band: Window) -> Rows:
         spec = self._plan.warp
         if spec is not None:
             warped = warp(spec, held, band)
@@ -114,7 +114,7 @@ class TileMaker:
         mask = held.mask if self._plan.image.has_mask else None
         return held.pixels[:, rows, cols], None if mask is None else mask[rows, cols]
 
-    def _widened(self, held: Held | None, band: Window, times: int) -> Held:
+    def _widened(self, held: HeldPixels | None, band: Window, times: int) -> HeldPixels:
         self.widened += 1
         if times > WIDEN_TIMES:
             raise SourceWindowTooSmall(
@@ -125,5 +125,5 @@ class TileMaker:
         wider = whole if held is None else held.window.widen(WIDEN_PIXELS << times)
         return self._read(wider.intersect(whole) or whole)
 
-    def _read(self, source: Window) -> Held:
+    def _read(self, source: Window) -> HeldPixels:
         return masked(self._reader.read(source, self._plan.held_bands), self._plan.validity)

@@ -14,7 +14,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cogmill.errors import Refused
 from cogmill.raster.options.creation_options import (
     COMPRESS,
-    CREATION_OPTIONS,
     LERC,
     LEVELS,
     OVERVIEW_RESAMPLING,
@@ -26,21 +25,8 @@ from cogmill.raster.options.grid_options import (
     Number,
     Tiling,
     ZoomStrategy,
-    json_number,
     scheme_name,
 )
-
-__all__ = [
-    "CREATION_OPTIONS",
-    "HINTS",
-    "OVERVIEW_RESAMPLING",
-    "PROFILES",
-    "RESAMPLING",
-    "Number",
-    "PlanOptions",
-    "Tiling",
-    "json_number",
-]
 
 Strategy = Literal["auto", "direct", "two-stage"]
 Overviews = Literal["auto", "none"]

@@ -9,7 +9,7 @@ import numpy as np
 from cogmill.raster.geometry.control import Rational, residuals
 from cogmill.raster.inspect.source_file import TiffFile, VirtualFile
 from cogmill.raster.inspect.structure import Structure
-from cogmill.raster.options.plan_options import json_number
+from cogmill.raster.options.grid_options import json_number
 from cogmill.raster.plan.choosing import size_text
 from cogmill.raster.plan.costs import Cost
 from cogmill.raster.plan.raster_plan import RasterPlan

@@ -14,22 +14,16 @@ from cogmill.raster.geometry.control import (
     Control,
     Elevation,
     Rational,
-    by_points,
+    control_by_points,
 )
+from cogmill.raster.geometry.crs import crs_text, height_warnings, lonlat_area, same_crs
 from cogmill.raster.geometry.grid import PIXELS, Grid
 from cogmill.raster.geometry.target import target_grid
 from cogmill.raster.geometry.tiling import tiled_grid, tiling_crs
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.decisions import Notes
-from cogmill.raster.warp.coordinate_operation import (
-    CoordinateOperation,
-    choose_operation,
-    crs_text,
-    footprint,
-    heights,
-    same_crs,
-)
+from cogmill.raster.warp.coordinate_operation import CoordinateOperation, choose_operation
 from cogmill.raster.warp.roundtrip import refuse_folded
 
 #: The system to which rational polynomials lead.
@@ -110,7 +104,7 @@ def place(
         operation = _operation(placed, dst_crs, options)
         for warning in operation.warnings:
             notes.warn(warning)
-        for warning in heights(placed.crs, dst_crs):
+        for warning in height_warnings(placed.crs, dst_crs):
             notes.warn(warning)
     pipeline = operation.pipeline if operation else None
     target = _target(placed, dst_crs, pipeline, options, like)
@@ -143,11 +137,11 @@ def _operation(placed: Grid, dst_crs: str, options: PlanOptions) -> CoordinateOp
     operation = choose_operation(
         placed.crs,
         dst_crs,
-        footprint(placed),
+        lonlat_area(placed),
         options.coordinate_operation,
         options.strict_crs,
     )
-    pipeline = seams.around(placed, operation.pipeline)
+    pipeline = seams.pipeline_around_seam(placed, operation.pipeline)
     if placed.control is None:
         seams.refuse_doubled(placed, dst_crs, pipeline)
     return operation.model_copy(update={"pipeline": pipeline})
@@ -168,7 +162,7 @@ def _target(
         # Bounds choose blocks, and must not bend the pixel that chooses the zoom level.
         pixel = target_grid(placed, dst_crs, pipeline).transform[1]
         whole = target_grid(placed, dst_crs, pipeline, (pixel, pixel), options.bounds)
-    elif seams.crosses(whole):
+    elif seams.crosses_seam(whole):
         raise Refused(
             f"the raster lies across the edge of the tiling scheme {tiling.scheme}",
             "make one COG for each side of it, with --bounds",
@@ -178,7 +172,7 @@ def _target(
 
 def _say_where_it_ends(placed: Grid, target: Grid, options: PlanOptions, notes: Notes) -> None:
     """Warn of a grid beyond the antimeridian, and of poles that it does not hold."""
-    if seams.crosses(target):
+    if seams.crosses_seam(target):
         notes.warn(
             "the target grid goes on beyond the antimeridian (180 degrees) so that it is in one "
             "piece; make one output for each side with --bounds where a reader does not take that"
@@ -201,7 +195,7 @@ def _control(
                 f"{structure.name} has no ground control points, of which --gcps speaks",
                 "leave out --gcps",
             )
-        return by_points(structure.gcps, options.gcps, structure.name)
+        return control_by_points(structure.gcps, options.gcps, structure.name)
     option = "--rpc-height" if options.rpc_dem is None else "--rpc-dem"
     if options.rpc_height is not None or options.rpc_dem is not None:
         if structure.rpcs is None:

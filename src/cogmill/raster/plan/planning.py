@@ -16,7 +16,6 @@ from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.fragments import assembly_memory
 from cogmill.raster.cog.tags import image_tags
-from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS
 from cogmill.raster.geometry.control import Elevation
 from cogmill.raster.geometry.grid import Grid, OutputTile, Window
 from cogmill.raster.inspect.structure import Structure, page_address
@@ -49,17 +48,6 @@ from cogmill.raster.warp.footprint import source_window
 from cogmill.raster.warp.scales import kernel_scales
 from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
 
-__all__ = [
-    "TILE_LEVELS",
-    "RasterPlan",
-    "assembly",
-    "plan",
-    "tile_reads",
-    "work_read",
-]
-
-#: Overview levels that every output tile carries; those above are one COG's own.
-TILE_LEVELS: Final = TILE_OVERVIEWS
 #: A scale from which on nearest leaves out most pixels.
 _SKIPPED: Final = 0.5
 

@@ -24,7 +24,8 @@ from cogmill.raster.geometry.grid import (
 )
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.memory import MemoryEstimate
-from cogmill.raster.options.plan_options import Number, PlanOptions
+from cogmill.raster.options.grid_options import Number
+from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.costs import Costs
 from cogmill.raster.warp.coordinate_operation import CoordinateOperation
 from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec

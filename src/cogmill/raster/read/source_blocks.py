@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cogmill.errors import BlockUndecodable, SourceChanged
 from cogmill.raster.codecs.source_codecs import own_decoder
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.read.fetching import (
     ReadCounts,
@@ -41,7 +41,7 @@ class PixelSource(Protocol):
 
     counts: ReadCounts
 
-    def read(self, window: Window, bands: Sequence[int] | None = None) -> Held:
+    def read(self, window: Window, bands: Sequence[int] | None = None) -> HeldPixels:
         """Return the pixels of a window within the raster."""
 
 
@@ -84,7 +84,7 @@ class SourceReader:
             return data, decoder(found.mask, file.header, found.size_bytes)
         return data, decoder(found.mask, file.mask_header, file.mask_size_bytes)
 
-    def read(self, window: Window, bands: Sequence[int] | None = None) -> Held:
+    def read(self, window: Window, bands: Sequence[int] | None = None) -> HeldPixels:
         """Return the pixels of a window.
 
         Parameters
@@ -118,7 +118,7 @@ class SourceReader:
         for index, data in fetch(self._data, layout.blocks, indices, most, self.counts):
             self.counts.block(index)
             target.put(index, self._decoded(self._decode, layout, index, data))
-        return Held(window=window, pixels=pixels, mask=self._read_mask(window))
+        return HeldPixels(window=window, pixels=pixels, mask=self._read_mask(window))
 
     def _read_mask(self, window: Window) -> npt.NDArray[np.uint8] | None:
         layout = self.structure.mask

@@ -7,8 +7,6 @@ from typing import Final
 from cogmill.errors import Refused
 from cogmill.raster.tiff.header import ByteSource
 
-__all__ = ["MAGIC", "check_magic", "is_vrt"]
-
 MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LOOKED_AT: Final = 512
 _VRT: Final = b"<vrtdataset"

@@ -9,8 +9,6 @@ import numpy as np
 
 from cogmill.errors import Refused
 
-__all__ = ["EXACT_IN_FLOATS", "source_nodata"]
-
 #: Whole numbers up to this one, and no further, come through a float of 64 bits in GDAL: it adds a
 #: half and cuts the fraction off, so the last bit of a float is not enough.
 EXACT_IN_FLOATS: Final = 2**52

@@ -19,8 +19,6 @@ from cogmill.raster.tiff.block_table import (
     page,
 )
 
-__all__ = ["Pages", "chosen_pages"]
-
 #: More images of a file than these are not listed one by one.
 _LISTED: Final = 8
 

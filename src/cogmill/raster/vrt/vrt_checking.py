@@ -26,8 +26,6 @@ from cogmill.raster.vrt.vrt_document import (
 )
 from cogmill.raster.warp.warp_spec import GDAL_TYPES
 
-__all__ = ["Find", "Found", "Reference", "checked_document"]
-
 #: VRTs in VRTs: GDAL holds one of its few open members for each level.
 _DEEPEST: Final = OPEN_MEMBERS - 1
 #: GDAL's own tools write offsets with noise in their last digits.

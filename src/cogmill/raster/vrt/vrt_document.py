@@ -20,8 +20,6 @@ from cogmill.errors import Refused
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.tiff.header import ByteSource
 
-__all__ = ["SOURCES", "Document", "Known", "Placed", "renamed"]
-
 #: The elements that name a member.
 SOURCES: Final = frozenset({"SimpleSource", "ComplexSource"})
 #: In the text of every VRT of a document and in the options of every raster; see `renamed`.

@@ -15,7 +15,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import BlockUndecodable
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.source_file import VirtualFile
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.read.fetching import (
@@ -27,8 +27,6 @@ from cogmill.raster.read.fetching import (
 from cogmill.raster.read.source_blocks import canvas
 from cogmill.raster.tiff.block_table import ImageLayout
 from cogmill.raster.vrt.vrt_document import renamed
-
-__all__ = ["PORTION_PIXELS", "VirtualReader", "portions", "virtual_decoding"]
 
 #: So many pixels are read at a time, or one block: a member's block is decoded once for them, and
 #: what GDAL computes in is as large.
@@ -57,7 +55,7 @@ class VirtualReader:
         self._dataset = dataset
         self._failed = False
 
-    def read(self, window: Window, bands: Sequence[int] | None = None) -> Held:
+    def read(self, window: Window, bands: Sequence[int] | None = None) -> HeldPixels:
         """Return the pixels of a window.
 
         Parameters
@@ -89,7 +87,7 @@ class VirtualReader:
             part = pixels[:, rows, cols]
             self._read(portion, wanted, part, None if mask is None else mask[rows, cols])
         self._count(window, wanted)
-        return Held(window=window, pixels=pixels, mask=mask)
+        return HeldPixels(window=window, pixels=pixels, mask=mask)
 
     def _read(
         self,

@@ -42,8 +42,6 @@ from cogmill.raster.vrt.vrt_checking import Find, checked_document
 from cogmill.raster.vrt.vrt_document import Document, Known, renamed
 from cogmill.raster.warp.warp_spec import GDAL_TYPES
 
-__all__ = ["inspect_virtual"]
-
 #: What GDAL takes for no, in upper case.
 _FALSE: Final = frozenset({"0", "NO", "FALSE", "OFF"})
 #: GDAL's blocks of a VRT that says nothing else.

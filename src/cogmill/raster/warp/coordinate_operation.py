@@ -22,30 +22,15 @@ from pyproj.transformer import AreaOfInterest, TransformerGroup
 from cogmill.errors import Refused
 from cogmill.raster.geometry.crs import (
     Floats,
-    LonLat,
+    LonLatArea,
     area_points,
-    crs_text,
-    footprint,
-    heights,
     metres_per_unit,
     same_body,
-    same_crs,
-    transform,
-    transform_back,
+    transform_points,
+    transform_points_back,
     without_heights,
 )
 from cogmill.raster.warp.probing import disagreement
-
-__all__ = [
-    "CoordinateOperation",
-    "choose_operation",
-    "crs_text",
-    "footprint",
-    "heights",
-    "same_crs",
-    "transform",
-    "transform_back",
-]
 
 #: GDAL and pyproj may put a point so far apart, in metres.
 TOLERANCE: Final = 1e-3
@@ -110,14 +95,14 @@ class _Task:
     """From where to where, and over which points."""
 
     ends: tuple[str, str]
-    area: LonLat
+    area: LonLatArea
     points: tuple[Floats, Floats]
 
 
 def choose_operation(
     src_crs: str,
     dst_crs: str,
-    area_lonlat: LonLat,
+    area_lonlat: LonLatArea,
     user_operation: str | None = None,
     strict: bool = False,
 ) -> CoordinateOperation:
@@ -213,7 +198,7 @@ def _candidates(task: _Task) -> tuple[list[_Way], list[_Way]]:
     return ways, [_unavailable(each, task.area) for each in group.unavailable_operations]
 
 
-def _available(transformer: Transformer, area: LonLat) -> _Way:
+def _available(transformer: Transformer, area: LonLatArea) -> _Way:
     steps = transformer.operations or ()
     accuracy = transformer.accuracy
     areas = [step.area_of_use for step in steps if step.type_name != "Conversion"]
@@ -228,7 +213,7 @@ def _available(transformer: Transformer, area: LonLat) -> _Way:
     )
 
 
-def _unavailable(operation: Any, area: LonLat) -> _Way:
+def _unavailable(operation: Any, area: LonLatArea) -> _Way:
     steps = [step for step in operation.operations or () if step.type_name != "Conversion"]
     areas = [step.area_of_use for step in steps] or [operation.area_of_use]
     return _Way(
@@ -261,7 +246,7 @@ def _ids(found: Any) -> Iterator[str]:
             yield from _ids(value)
 
 
-def _covers(use: Any, area: LonLat) -> bool:
+def _covers(use: Any, area: LonLatArea) -> bool:
     """Whether an operation is made for all of an area; True where it does not say."""
     if use is None:
         return True
@@ -276,8 +261,8 @@ def _covers(use: Any, area: LonLat) -> bool:
 
 def _held(way: _Way, task: _Task) -> int:
     """Return how many points of the footprint an operation takes there and back."""
-    there = transform(task.ends, way.pipeline, *task.points)
-    back = transform_back(task.ends, way.pipeline, *there)
+    there = transform_points(task.ends, way.pipeline, *task.points)
+    back = transform_points_back(task.ends, way.pipeline, *there)
     return int(np.logical_and.reduce([np.isfinite(each) for each in (*there, *back)]).sum())
 
 
@@ -370,8 +355,8 @@ def _own_pipeline(text: str, task: _Task, ways: list[_Way]) -> _Way:
     if not held:
         raise Refused("--coordinate-operation takes no point of the raster anywhere", remedy)
     for way in _usable([way for way in ways if not way.missing], task)[:1]:
-        there = transform(task.ends, text, *task.points)
-        shift = _apart(task, transform_back(task.ends, way.pipeline, *there))
+        there = transform_points(task.ends, text, *task.points)
+        shift = _apart(task, transform_points_back(task.ends, way.pipeline, *there))
         if not shift <= _LARGEST_SHIFT:
             raise Refused(
                 f"--coordinate-operation puts the raster {shift / 1000:.0f} km off its place",

@@ -20,36 +20,16 @@ from cogmill.errors import PermanentError, SourceWindowTooSmall
 from cogmill.raster.gdal import demand_readable
 from cogmill.raster.geometry.control import Rational
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp.footprint import (
     Footprint,
     block_side,
     footprint,
-    source_positions,
-    source_window,
-    warp_buffer_bytes,
 )
-from cogmill.raster.warp.scales import kernel_scales
 from cogmill.raster.warp.warp_document import OUTSIDE, frame_xml, warped_xml
 from cogmill.raster.warp.warp_spec import (
-    KERNELS,
-    KernelScales,
     WarpSpec,
-    check_resampling,
 )
-
-__all__ = [
-    "KERNELS",
-    "KernelScales",
-    "WarpSpec",
-    "Warped",
-    "check_resampling",
-    "kernel_scales",
-    "source_positions",
-    "source_window",
-    "warp",
-    "warp_buffer_bytes",
-]
 
 _VALID: Final = np.uint8(255)
 _NOT_VALID: Final = np.uint8(0)
@@ -76,7 +56,7 @@ class Warped:
     mask: npt.NDArray[np.uint8] | None
 
 
-def warp(spec: WarpSpec, held: Held | None, window: Window) -> Warped:
+def warp(spec: WarpSpec, held: HeldPixels | None, window: Window) -> Warped:
     """Warp held source pixels to a window of the target, within `gdal.environment`.
 
     Parameters
@@ -121,7 +101,7 @@ def _invalid(spec: WarpSpec, window: Window) -> Warped:
     return Warped(window, pixels, mask)
 
 
-def _warp_chunks(spec: WarpSpec, held: Held, needs: Footprint, result: Warped) -> None:
+def _warp_chunks(spec: WarpSpec, held: HeldPixels, needs: Footprint, result: Warped) -> None:
     window, dem = result.window, _dem(spec)
     document = warped_xml(spec, frame_xml(spec, held), needs.extra, block_side(spec, window))
     for chunk in needs.chunks:
@@ -151,7 +131,7 @@ def _dem(spec: WarpSpec) -> str | None:
 
 
 def _read(
-    document: str, region: Window, into: npt.NDArray[Any] | None, held: Held
+    document: str, region: Window, into: npt.NDArray[Any] | None, held: HeldPixels
 ) -> npt.NDArray[Any]:
     at = RasterioWindow(region.col_off, region.row_off, region.width, region.height)
     try:
@@ -162,7 +142,7 @@ def _read(
         raise _explained(error, region, held) from error
 
 
-def _explained(error: BaseException, window: Window, held: Held) -> Exception:
+def _explained(error: BaseException, window: Window, held: HeldPixels) -> Exception:
     cause: BaseException | None = error
     reasons = []
     while cause is not None:
@@ -178,7 +158,7 @@ def _explained(error: BaseException, window: Window, held: Held) -> Exception:
     )
 
 
-def _check(spec: WarpSpec, held: Held) -> None:
+def _check(spec: WarpSpec, held: HeldPixels) -> None:
     if held.pixels.shape[0] != spec.planes or held.pixels.dtype != np.dtype(spec.dtype):
         raise ValueError(
             f"{held.pixels.shape[0]} planes of {held.pixels.dtype} are held, "
@@ -188,7 +168,7 @@ def _check(spec: WarpSpec, held: Held) -> None:
         raise ValueError(f"{held.window} is not within the source")
 
 
-def _keep_apart(spec: WarpSpec, held: Held) -> None:
+def _keep_apart(spec: WarpSpec, held: HeldPixels) -> None:
     """Change valid integers that would be taken for the target's nodata by one.
 
     GDAL does so for whatever its kernels compute, but for what the nearest neighbour copies.
@@ -202,7 +182,7 @@ def _keep_apart(spec: WarpSpec, held: Held) -> None:
             plane[plane == taken] = taken + 1 if below < lowest or below == own else below
 
 
-def mark_nan(spec: WarpSpec, held: Held) -> Held:
+def mark_nan(spec: WarpSpec, held: HeldPixels) -> HeldPixels:
     """Return held pixels in which every NaN is marked as invalid in the way that the warp reads.
 
     Parameters
@@ -220,7 +200,7 @@ def mark_nan(spec: WarpSpec, held: Held) -> Held:
             if missing.any():
                 mask = mask.copy() if mask is held.mask else mask
                 mask[rows][missing] = 0
-        return Held(window=held.window, pixels=held.pixels, mask=mask)
+        return HeldPixels(window=held.window, pixels=held.pixels, mask=mask)
     if spec.source_alpha:
         for rows, missing in _missing(held.pixels[:-1]):
             held.pixels[-1, rows][missing] = 0

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from cogmill.raster.geometry.crs import transform_back
+from cogmill.raster.geometry.crs import transform_points_back
 from cogmill.raster.geometry.grid import Floats, Window
 from cogmill.raster.geometry.seams import comes_round
 from cogmill.raster.warp.roundtrip import apart, spread
@@ -94,7 +94,7 @@ def source_positions(spec: WarpSpec, cols: Floats, rows: Floats) -> tuple[Floats
         Places on the source; NaN where there is none.
     """
     at = spec.target.position_arrays(cols, rows)
-    xs, ys = transform_back(spec.ends, spec.coordinate_operation, *at)
+    xs, ys = transform_points_back(spec.ends, spec.coordinate_operation, *at)
     there = np.isfinite(xs) & np.isfinite(ys)
     places = spec.source.place_arrays(np.where(there, xs, np.nan), np.where(there, ys, np.nan))
     return np.clip(places[0], -_FAR, _FAR), np.clip(places[1], -_FAR, _FAR)

@@ -15,11 +15,11 @@ from rasterio.errors import RasterioIOError
 from cogmill.raster.geometry.crs import (
     lattice,
     metres_per_unit,
-    transform,
-    transform_back,
+    transform_points,
+    transform_points_back,
 )
 from cogmill.raster.geometry.grid import Floats, Grid
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp.warp_document import frame_xml, warped_xml
 from cogmill.raster.warp.warp_spec import WarpSpec
 
@@ -45,7 +45,7 @@ def disagreement(ends: tuple[str, str], pipeline: str, places: tuple[Floats, Flo
     float
         In metres of the system from which; infinite where GDAL finds no way.
     """
-    target_places = transform(ends, pipeline, *places)
+    target_places = transform_points(ends, pipeline, *places)
     source = _grid_over(ends[0], places)
     target = _grid_over(ends[1], target_places)
     if source is None or target is None:
@@ -59,7 +59,7 @@ def disagreement(ends: tuple[str, str], pipeline: str, places: tuple[Floats, Flo
         bands=2,
     )
     ramp = np.stack(np.meshgrid(np.arange(_SIDE) + 0.5, np.arange(_SIDE) + 0.5))
-    held = Held(window=source.window, pixels=np.ascontiguousarray(ramp), mask=None)
+    held = HeldPixels(window=source.window, pixels=np.ascontiguousarray(ramp), mask=None)
     document = warped_xml(spec, frame_xml(spec, held), _EVERYTHING, 1)
     try:
         with rasterio.open(document) as dataset:
@@ -67,7 +67,7 @@ def disagreement(ends: tuple[str, str], pipeline: str, places: tuple[Floats, Flo
     except RasterioIOError:
         return float("inf")
     centres = lattice((0.5, _SIDE - 0.5, _SIDE - 0.5, 0.5), _SIDE)
-    xs, ys = transform_back(ends, pipeline, *target.position_arrays(*centres))
+    xs, ys = transform_points_back(ends, pipeline, *target.position_arrays(*centres))
     expected = source.place_arrays(xs, ys)
     # The kernel is a ramp's value only where it lies within the ramp.
     inner = np.logical_and.reduce(

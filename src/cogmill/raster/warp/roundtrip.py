@@ -14,7 +14,7 @@ import numpy as np
 
 from cogmill.errors import Refused
 from cogmill.raster.geometry.control import Control, Rational, Spline
-from cogmill.raster.geometry.crs import Floats, transform, transform_back
+from cogmill.raster.geometry.crs import Floats, transform_points, transform_points_back
 from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.warp.warp_spec import WarpSpec
 
@@ -52,7 +52,9 @@ def apart(spec: WarpSpec) -> tuple[float, float]:
         return 0.0, 0.0
     cols, rows = np.meshgrid(*(_samples(length) for length in (source.width, source.height)))
     xs, ys = source.position_arrays(cols, rows)
-    targets = spec.target.place_arrays(*transform(spec.ends, spec.coordinate_operation, xs, ys))
+    targets = spec.target.place_arrays(
+        *transform_points(spec.ends, spec.coordinate_operation, xs, ys)
+    )
     with np.errstate(invalid="ignore"):
         there = (targets[0] >= -1) & (targets[0] <= spec.target.width + 1)
         there &= (targets[1] >= -1) & (targets[1] <= spec.target.height + 1)
@@ -125,7 +127,7 @@ def refuse_folded(source: Grid, target: Grid, pipeline: str | None, name: str) -
         raise _folded(name, source.control, "raster", part)
     ends = source.crs, target.crs
     fine = _SIDE if isinstance(source.control, Spline) else _FINE_SIDE
-    xs, ys = transform_back(ends, pipeline, *target.position_arrays(*_lattice(target, fine)))
+    xs, ys = transform_points_back(ends, pipeline, *target.position_arrays(*_lattice(target, fine)))
     cols, rows = source.place_arrays(xs, ys)
     lost = np.isfinite(xs) & np.isfinite(ys) & ~np.isfinite(cols)
     with np.errstate(invalid="ignore"):

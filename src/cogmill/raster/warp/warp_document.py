@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.raster.geometry.control import (
-    Point,
+    ControlPoint,
     Polynomial,
     Rational,
     Spline,
     rpc_metadata,
 )
 from cogmill.raster.geometry.grid import GeoTransform, Grid, Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp.warp_spec import GDAL_TYPES, KERNELS, WarpSpec
 
 #: A source that no one can open: reading it fails, where a hole would read as valid zeros.
@@ -40,7 +40,7 @@ VALID = 100
 _OPAQUE = 255
 
 
-def frame_xml(spec: WarpSpec, held: Held) -> str:
+def frame_xml(spec: WarpSpec, held: HeldPixels) -> str:
     """Return the whole source as a VRT in which only the held window can be read.
 
     Parameters
@@ -253,7 +253,7 @@ def _placed(source: Grid) -> str:
             )
 
 
-def _points(points: tuple[Point, ...]) -> str:
+def _points(points: tuple[ControlPoint, ...]) -> str:
     listed = (
         f'<GCP Id="{number}" Pixel="{col!r}" Line="{row!r}" X="{x!r}" Y="{y!r}" Z="{z!r}"/>'
         for number, (col, row, x, y, z) in enumerate(points)

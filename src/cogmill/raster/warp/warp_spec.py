@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from cogmill.errors import Refused
 from cogmill.raster.geometry.grid import Grid
-from cogmill.raster.options.plan_options import Number
+from cogmill.raster.options.grid_options import Number
 
 #: GDAL's name of each kernel and its radius in source pixels where nothing is scaled down.
 KERNELS: Final = {
