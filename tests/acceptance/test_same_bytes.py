@@ -15,7 +15,7 @@ from tests.raster.rasters import Case, FileBytes
 
 from cogmill.errors import Refused
 from cogmill.raster import gdal
-from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import plan
 from cogmill.settings import PARENT_MEMORY
@@ -117,7 +117,7 @@ def _budgets(source: Path) -> dict[int, int]:
         "strategy": "two-stage",
     }
     with gdal.environment(16 * MIB):
-        structure = inspect(FileBytes(source), str(source))
+        structure = inspect_tiff(FileBytes(source), str(source))
         for budget in BUDGETS:
             asked = PlanOptions(**options, memory=budget * MIB - PARENT_MEMORY)
             try:

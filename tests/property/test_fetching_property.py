@@ -18,10 +18,10 @@ from cogmill.raster.read.fetching import (
     FETCH_RATE,
     REQUEST_SECONDS,
     ReadCounts,
-    fetch,
+    block_requests,
+    fetch_blocks,
     most_fetched,
-    requests,
-    touched,
+    touched_blocks,
 )
 from cogmill.raster.tiff.block_table import BlockTable, ImageLayout
 
@@ -81,8 +81,8 @@ def test_what_a_plan_counts_of_requests_and_bytes_is_what_a_reader_asks_for(
     planned = source_reads(structure(image), asked)
     file, counts = Asked(), ReadCounts()
     for window in asked:
-        indices = touched(image, window)
-        told = fetch(file, image.blocks, indices, most_fetched(image), counts)
+        indices = touched_blocks(image, window)
+        told = fetch_blocks(file, image.blocks, indices, most_fetched(image), counts)
         lengths = {index: len(encoded) for index, encoded in told}
         stored = indices[~image.blocks.sparse[indices]].tolist()
         assert lengths == {index: image.blocks.byte_counts[index] for index in stored}
@@ -97,9 +97,9 @@ def test_the_way_that_is_chosen_is_never_costlier_than_the_other_and_holds_its_l
     data: st.DataObject,
 ) -> None:
     image = data.draw(images())
-    indices = touched(image, data.draw(windows(image)))
+    indices = touched_blocks(image, data.draw(windows(image)))
     most = most_fetched(image)
-    chosen, ranges = (requests(image.blocks, indices, each) for each in (most, 0.0))
+    chosen, ranges = (block_requests(image.blocks, indices, each) for each in (most, 0.0))
     assert chosen.seconds <= ranges.seconds
     stored = indices[~image.blocks.sparse[indices]]
     if not len(stored):
@@ -121,5 +121,5 @@ def test_a_span_is_one_download_where_its_gaps_cost_less_than_its_ranges() -> No
     near, far = fetching.GAP_BYTES + 1, 9 * fetching.GAP_BYTES
     for gap, whole in ((near, True), (far, False)):
         table = BlockTable.of(np.arange(8) * (400_000 + gap) + 8, np.full(8, 400_000))
-        found = requests(table, np.arange(8), fetching.STRIPED_FETCHES)
+        found = block_requests(table, np.arange(8), fetching.STRIPED_FETCHES)
         assert len(found.ranges) == (1 if whole else 8)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cogmill.raster.cog.cascade import Cascade
-from cogmill.raster.cog.reduction import Reduction, level_sizes, reduce
+from cogmill.raster.cog.reduction import Reduction, level_sizes, reduce_by_two
 
 INTEGERS = st.sampled_from(["uint8", "int16", "uint16", "int32", "uint64", "int64"])
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
@@ -33,7 +33,7 @@ def test_an_integer_average_is_the_exact_mean_rounded_half_up(
     image: tuple[npt.NDArray[Any], npt.NDArray[np.bool_]],
 ) -> None:
     pixels, valid = image
-    mine, mine_valid = reduce(pixels, valid)
+    mine, mine_valid = reduce_by_two(pixels, valid)
     full = np.broadcast_to(valid, pixels.shape)
     assert mine_valid is not None
     for band, row, col in np.ndindex(mine.shape):
@@ -50,9 +50,12 @@ def test_a_reduction_cut_at_an_even_row_and_column_is_the_same(
     image: tuple[npt.NDArray[Any], npt.NDArray[np.bool_]], method: Any, cut: int
 ) -> None:
     pixels, valid = image
-    whole, whole_valid = reduce(pixels, valid, method)
+    whole, whole_valid = reduce_by_two(pixels, valid, method)
     parts = [
-        [reduce(pixels[:, r, c], valid[..., r, c], method) for c in halves(pixels.shape[2], cut)]
+        [
+            reduce_by_two(pixels[:, r, c], valid[..., r, c], method)
+            for c in halves(pixels.shape[2], cut)
+        ]
         for r in halves(pixels.shape[1], cut)
     ]
     joined = np.concatenate([np.concatenate([p for p, _ in row], axis=-1) for row in parts], axis=1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rasterio.crs import CRS
 
-from cogmill.raster.inspect.source_file import TiffFile
+from cogmill.raster.inspect.source_file import TiffSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.tiff.block_table import BlockTable, ImageLayout
 
@@ -52,7 +52,7 @@ def structure(image: ImageLayout, crs: str | None = "EPSG:32633", **changes: Any
     values: dict[str, Any] = {
         "name": "synthetic.tif",
         "size_bytes": 1000 + int(image.blocks.byte_counts.sum()),
-        "file": TiffFile(byte_order="little", bigtiff=True, header=""),
+        "file": TiffSource(byte_order="little", bigtiff=True, header=""),
         "image": image,
         "dtype": image.dtype,
         "bands": bands,

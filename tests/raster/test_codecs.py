@@ -12,7 +12,7 @@ from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
 from cogmill.raster.codecs.block_codec import BlockCodec, decode_mask, encode_mask
-from cogmill.raster.codecs.profiles import CodecOptions, Samples, profile
+from cogmill.raster.codecs.profiles import CodecOptions, Samples, profile_codec
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -63,7 +63,7 @@ def tiff(codec: BlockCodec, data: bytes, bits: int | None = None) -> bytes:
 def test_gdal_and_tifffile_read_what_every_profile_encodes(
     dtype: str, samples: int, name: str
 ) -> None:
-    codec = profile(name, Samples(dtype=dtype, bands=samples), BLOCK)
+    codec = profile_codec(name, Samples(dtype=dtype, bands=samples), BLOCK)
     expected = pixels(dtype, samples)
     data = codec.encode(expected)
     np.testing.assert_array_equal(codec.decode(data), expected)
@@ -86,7 +86,7 @@ def test_a_mask_block_is_one_bit_a_pixel_for_gdal() -> None:
 
 def test_the_defaults_are_those_of_the_design() -> None:
     def chosen(name: str, dtype: str, classes: bool = False) -> tuple[str, int | None, int]:
-        codec = profile(name, Samples(dtype=dtype, classes=classes))
+        codec = profile_codec(name, Samples(dtype=dtype, classes=classes))
         return codec.compression, codec.level, codec.predictor
 
     assert chosen("deflate", "uint8") == ("deflate", 6, 2)
@@ -112,12 +112,12 @@ def test_what_a_profile_cannot_do_is_refused_with_what_it_can(
     name: str, options: CodecOptions, words: str
 ) -> None:
     with pytest.raises(Refused, match=words):
-        profile(name, Samples(dtype="uint8"), options=options)
+        profile_codec(name, Samples(dtype="uint8"), options=options)
 
 
 @pytest.mark.parametrize("name", PACKED)
 def test_a_damaged_or_cut_block_is_an_error(name: str) -> None:
-    codec = profile(name, Samples(dtype="uint16"), BLOCK)
+    codec = profile_codec(name, Samples(dtype="uint16"), BLOCK)
     data = codec.encode(pixels("uint16", 1))
     with pytest.raises(ValueError, match=r"decoded|not "):
         codec.decode(data[: len(data) // 2])
@@ -127,7 +127,7 @@ def test_a_damaged_or_cut_block_is_an_error(name: str) -> None:
 
 
 def test_a_block_of_another_shape_or_dtype_is_not_encoded() -> None:
-    codec = profile("deflate", Samples(dtype="uint8"), BLOCK)
+    codec = profile_codec("deflate", Samples(dtype="uint8"), BLOCK)
     with pytest.raises(ValueError, match="shape"):
         codec.encode(np.zeros((BLOCK, BLOCK // 2), np.uint8))
     with pytest.raises(ValueError, match="uint16"):

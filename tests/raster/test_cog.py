@@ -21,16 +21,16 @@ from rio_cogeo.cogeo import cog_validate
 from tests.raster import gdal_validator
 
 from cogmill.errors import PermanentError, Refused
-from cogmill.raster.codecs.profiles import Samples, profile
+from cogmill.raster.codecs.profiles import Samples, profile_codec
 from cogmill.raster.cog.block_index import EncodedBlocks, EncodedTile
-from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.block_rows import PixelRows
 from cogmill.raster.cog.cog_image import CogImage
-from cogmill.raster.cog.file_layout import EncodedLevel, header
-from cogmill.raster.cog.joining import Mosaic, Part, one_cog
+from cogmill.raster.cog.file_layout import EncodedLevel, cog_header
+from cogmill.raster.cog.joining import EncodedPart, JoinedParts, one_cog
 from cogmill.raster.cog.reduction import Method, overview_count
 from cogmill.raster.cog.tile_encoding import EncodedFile, encode_memory, encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels
-from cogmill.raster.cog.verify import verify
+from cogmill.raster.cog.verify import verify_cog
 from cogmill.raster.geometry.grid import Grid, Window
 
 Array = npt.NDArray[Any]
@@ -75,7 +75,7 @@ def image_of(case: Case, width: int, height: int) -> CogImage:
     colors = COLORS.get(case.bands, ())
     if case.validity == "alpha":
         colors = (*COLORS[case.bands - 1], "alpha")
-    codec = profile(
+    codec = profile_codec(
         case.profile,
         Samples(
             dtype=case.dtype,
@@ -101,7 +101,7 @@ def image_of(case: Case, width: int, height: int) -> CogImage:
     )
 
 
-def scene(image: CogImage, seed: int = 1) -> Rows:
+def scene(image: CogImage, seed: int = 1) -> PixelRows:
     """Return pixels with relief and noise, and holes where the image can say so."""
     grid = image.grid
     random = np.random.default_rng(seed)
@@ -120,21 +120,21 @@ def scene(image: CogImage, seed: int = 1) -> Rows:
     return pixels, None
 
 
-def pushed(rows: Rows, step: int = BLOCK) -> Iterator[Rows]:
+def pushed(rows: PixelRows, step: int = BLOCK) -> Iterator[PixelRows]:
     pixels, mask = rows
     for first in range(0, pixels.shape[1], step):
         part = slice(first, first + step)
         yield pixels[:, part], None if mask is None else mask[part]
 
 
-def levels_of(image: CogImage, rows: Rows, method: Method, count: int) -> list[Rows]:
+def levels_of(image: CogImage, rows: PixelRows, method: Method, count: int) -> list[PixelRows]:
     levels = [rows]
     for _ in range(count):
         levels.append(image.reduction(method).halve(*levels[-1]))
     return levels
 
 
-def assert_gdal_reads(file: bytes, image: CogImage, levels: list[Rows]) -> None:
+def assert_gdal_reads(file: bytes, image: CogImage, levels: list[PixelRows]) -> None:
     with MemoryFile(file) as memory:
         for number, (pixels, mask) in enumerate(levels):
             level = {} if number == 0 else {"overview_level": number - 1}
@@ -145,7 +145,7 @@ def assert_gdal_reads(file: bytes, image: CogImage, levels: list[Rows]) -> None:
                     np.testing.assert_array_equal(dataset.read_masks(1) != 0, mask)
 
 
-def assert_tifffile_reads(file: bytes, image: CogImage, levels: list[Rows]) -> None:
+def assert_tifffile_reads(file: bytes, image: CogImage, levels: list[PixelRows]) -> None:
     with tifffile.TiffFile(io.BytesIO(file)) as tiff:
         step = 2 if image.has_mask else 1
         assert len(tiff.pages) == step * len(levels)
@@ -179,7 +179,7 @@ def test_gdal_and_tifffile_read_every_level_of_an_encoded_tile(
     assert_gdal_reads(encoded.data, image, levels)
     assert_tifffile_reads(encoded.data, image, levels)
     assert_valid_cog(tmp_path / "a.tif", encoded.data)
-    verify(encoded.data, image, 3, encoded.tile)
+    verify_cog(encoded.data, image, 3, encoded.tile)
     assert len(encoded.data) == encoded.tile.size
     with rasterio.open(tmp_path / "a.tif") as dataset:
         tags = dataset.tags()
@@ -205,7 +205,7 @@ def test_the_smallest_tiles_carry_three_overviews_too(case: Case, size: tuple[in
     assert len(encoded.tile.blocks.sizes) == 4
     levels = levels_of(image, rows, case.method, 3)
     assert_tifffile_reads(encoded.data, image, levels)
-    verify(encoded.data, image, 3, encoded.tile)
+    verify_cog(encoded.data, image, 3, encoded.tile)
 
 
 def test_how_the_rows_arrive_does_not_change_a_byte() -> None:
@@ -242,7 +242,7 @@ def test_what_gdal_says_of_an_image_is_written_as_gdal_writes_it() -> None:
         }
     )
     encoded = encode_tile(image, pushed(scene(image)), "average")
-    verify(encoded.data, image, 3, encoded.tile)
+    verify_cog(encoded.data, image, 3, encoded.tile)
     with MemoryFile(encoded.data) as memory, memory.open() as dataset:
         assert dataset.nodata == -5
         assert dataset.scales == image.scales
@@ -283,7 +283,7 @@ class Made(NamedTuple):
     image: CogImage
     files: dict[tuple[int, int], EncodedFile]
     missing: dict[tuple[int, int], EncodedFile]
-    levels: list[Rows]
+    levels: list[PixelRows]
     data: bytes
 
 
@@ -306,7 +306,9 @@ def make_one_cog(case: Case, width: int, height: int) -> Made:
             (files if encoded.tile.valid_pixels else missing)[row, col] = encoded
     parts = [part_of(file, place) for place, file in files.items()]
     datas = [file.data for file in files.values()]
-    mosaic = Mosaic(image, parts, 3, lambda n, offset, length: datas[n][offset : offset + length])
+    mosaic = JoinedParts(
+        image, parts, 3, lambda n, offset, length: datas[n][offset : offset + length]
+    )
     upper = upper_levels(image, case.method)
     above = b"".join(upper.chunks(mosaic.coarsest()))
     index = EncodedBlocks.model_validate_json(upper.blocks().model_dump_json())
@@ -317,11 +319,11 @@ def make_one_cog(case: Case, width: int, height: int) -> Made:
     return Made(image, files, missing, levels, data)
 
 
-def part_of(file: EncodedFile, place: tuple[int, int]) -> Part:
+def part_of(file: EncodedFile, place: tuple[int, int]) -> EncodedPart:
     told = EncodedTile.model_validate_json(file.tile.model_dump_json())
     width, height = told.blocks.sizes[0]
     window = Window(col_off=place[1] * TILE, row_off=place[0] * TILE, width=width, height=height)
-    return Part(window, told.blocks)
+    return EncodedPart(window, told.blocks)
 
 
 def upper_levels(image: CogImage, method: Method) -> UpperLevels:
@@ -330,7 +332,7 @@ def upper_levels(image: CogImage, method: Method) -> UpperLevels:
 
 
 def encode_place(
-    image: CogImage, rows: Rows, method: Method, place: tuple[int, int]
+    image: CogImage, rows: PixelRows, method: Method, place: tuple[int, int]
 ) -> EncodedFile:
     pixels, mask = rows
     area = tuple(slice(index * TILE, (index + 1) * TILE) for index in place)
@@ -357,7 +359,7 @@ def test_the_one_cog_holds_the_very_blocks_of_its_tiles(tmp_path: Path, case: Ca
     assert_gdal_reads(made.data, made.image, made.levels)
     assert_tifffile_reads(made.data, made.image, made.levels)
     assert_valid_cog(tmp_path / "one.tif", made.data)
-    verify(made.data, made.image, 5)
+    verify_cog(made.data, made.image, 5)
     whole = blocks_of(made.data)
     compared = 0
     for (row, col), file in (made.files | made.missing).items():
@@ -412,7 +414,7 @@ def test_a_tile_file_that_changed_is_not_copied() -> None:
         def read(number: int, at: int, size: int, data: bytes = data) -> bytes:
             return data[at : at + size]
 
-        mosaic = Mosaic(image, [part_of(encoded, (0, 0))], 3, read)
+        mosaic = JoinedParts(image, [part_of(encoded, (0, 0))], 3, read)
         with pytest.raises(PermanentError, match="not there any more"):
             list(one_cog(mosaic, upper.blocks(), lambda at, size: b"").chunks())
 
@@ -423,12 +425,12 @@ def test_tiles_of_another_grid_are_refused() -> None:
     other = image_of(CASES[0], 600, 37)
     part = part_of(encoded, (0, 0))
     with pytest.raises(ValueError, match="does not end on a block of level 3"):
-        Mosaic(other, [part], 3, lambda *_: b"")
+        JoinedParts(other, [part], 3, lambda *_: b"")
     with pytest.raises(ValueError, match="does not begin on a block of level 3"):
-        Mosaic(other, [replace(part, window=part.window.shift(256, 0))], 3, lambda *_: b"")
+        JoinedParts(other, [replace(part, window=part.window.shift(256, 0))], 3, lambda *_: b"")
     wider = part.window.model_copy(update={"width": 512})
     with pytest.raises(ValueError, match="not its own"):
-        Mosaic(other, [replace(part, window=wider)], 3, lambda *_: b"")
+        JoinedParts(other, [replace(part, window=wider)], 3, lambda *_: b"")
     upper = upper_levels(image_of(CASES[0], 600, 37), "average")
     with pytest.raises(ValueError, match="lead to levels"):
         UpperLevels(image, "average", range(4, 5), given=5)
@@ -444,10 +446,10 @@ def faked(image: CogImage, count: int) -> list[EncodedLevel]:
 
 def test_bigtiff_begins_exactly_where_offsets_no_longer_fit() -> None:
     image = image_of(CASES[0], 3 * BLOCK, BLOCK)
-    room = (1 << 32) - 1 - header(image, faked(image, 0)).size
-    largest = header(image, faked(image, room))
+    room = (1 << 32) - 1 - cog_header(image, faked(image, 0)).size
+    largest = cog_header(image, faked(image, room))
     assert (largest.size, largest.bigtiff) == ((1 << 32) - 1, False)
-    larger = header(image, faked(image, room + 1))
+    larger = cog_header(image, faked(image, room + 1))
     assert larger.bigtiff
     assert larger.size > 1 << 32
 
@@ -458,7 +460,7 @@ def test_gdal_and_tifffile_read_a_block_behind_four_gigabytes(tmp_path: Path) ->
     data = image.codec.encode(block)
     levels = faked(image, len(data))
     levels[0].image_byte_counts[1] = 2_500_000_000
-    head = header(image, levels)
+    head = cog_header(image, levels)
     assert head.bigtiff
     path = tmp_path / "sparse.tif"
     with path.open("wb") as file:

@@ -28,7 +28,7 @@ from cogmill.raster.geometry.target import target_grid
 from cogmill.raster.warp import footprint as footprints
 from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
 from cogmill.raster.warp.exact_warp import warp
-from cogmill.raster.warp.roundtrip import spread
+from cogmill.raster.warp.roundtrip import ground_spread
 from cogmill.raster.warp.warp_spec import WarpSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -86,10 +86,10 @@ def test_a_held_window_holds_what_summits_need_and_a_smaller_one_fails(
     spec = on_the_ground(
         make_spec("rpc", "bilinear", "int16"), write_dem(tmp_path / "dem.tif", relief=2000.0)
     )
-    assert max(spread(spec)) > 30
+    assert max(ground_spread(spec)) > 30
     held = make_held(spec)
     forget()
-    monkeypatch.setattr(footprints, "spread", lambda spec: (0.0, 0.0))
+    monkeypatch.setattr(footprints, "ground_spread", lambda spec: (0.0, 0.0))
     with pytest.raises(SourceWindowTooSmall):
         by_windows(spec, held, odd_windows(spec, 61))
     forget()

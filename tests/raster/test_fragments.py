@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.raster.test_cog import BLOCK, CASES, Case, image_of, pushed, scene
 
-from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.block_rows import PixelRows
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.fragments import (
     ASSEMBLED_LEVELS,
@@ -20,7 +20,7 @@ from cogmill.raster.cog.fragments import (
     reduced_rows,
     reduced_window,
 )
-from cogmill.raster.cog.joining import Mosaic, Part, one_cog
+from cogmill.raster.cog.joining import EncodedPart, JoinedParts, one_cog
 from cogmill.raster.cog.tile_encoding import EncodedFile, encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels
 from cogmill.raster.geometry.grid import Window, work_tiles
@@ -55,7 +55,7 @@ def cut(data: st.DataObject, whole: Window) -> list[Window]:
     return data.draw(st.permutations(parts))
 
 
-def fragment(image: CogImage, rows: Rows, work: Window, method: Any) -> EncodedFile:
+def fragment(image: CogImage, rows: PixelRows, work: Window, method: Any) -> EncodedFile:
     pixels, mask = rows
     part = image.model_copy(update={"grid": image.grid.window_grid(work)})
     cut_mask = None if mask is None else mask[work.slices]
@@ -81,13 +81,13 @@ def put_together(image: CogImage, made: list[tuple[Window, EncodedFile]], method
 
     upper = UpperLevels(image, method, ASSEMBLED_LEVELS, ASSEMBLED_LEVELS.start)
     above = b"".join(upper.chunks(reduced_rows(image, pieces, opened)))
-    parts = [Part(work, file.tile.blocks) for work, file in made]
+    parts = [EncodedPart(work, file.tile.blocks) for work, file in made]
 
     def read(number: int, offset: int, length: int) -> bytes:
         return made[number][1].data[offset : offset + length]
 
     cog = one_cog(
-        Mosaic(image, parts, 0, read), upper.blocks(), lambda at, size: above[at : at + size]
+        JoinedParts(image, parts, 0, read), upper.blocks(), lambda at, size: above[at : at + size]
     )
     data = b"".join(cog.chunks())
     for level, section, row in [(0, 0, 0), (1, 0, 0), (3, 0, 0)]:

@@ -28,7 +28,7 @@ from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.geometry.target import target_grid
 from cogmill.raster.warp import coordinate_operation, probing
 from cogmill.raster.warp.coordinate_operation import choose_operation
-from cogmill.raster.warp.probing import disagreement
+from cogmill.raster.warp.probing import proj_disagreement
 
 MERCATOR = "EPSG:3857"
 ACROSS_31_6 = (31.0, 44.5, 32.2, 45.5)
@@ -119,7 +119,7 @@ def test_pyproj_and_gdal_put_points_at_one_place_in_any_axis_order(
         *np.meshgrid(np.linspace(area[0], area[2], 9), np.linspace(area[1], area[3], 9))
     )
     flat = points[0].ravel(), points[1].ravel()
-    assert disagreement(ends, operation.pipeline, flat) < 1e-6
+    assert proj_disagreement(ends, operation.pipeline, flat) < 1e-6
     # Independent of how this project turns axes: PROJ's own, x before y.
     if CRS(src).geodetic_crs == CRS(dst).geodetic_crs:
         expected = Transformer.from_crs(src, dst, always_xy=True).transform(*flat)
@@ -127,7 +127,7 @@ def test_pyproj_and_gdal_put_points_at_one_place_in_any_axis_order(
 
 
 def test_two_proj_that_disagree_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coordinate_operation, "disagreement", lambda *_: 0.0011)
+    monkeypatch.setattr(coordinate_operation, "proj_disagreement", lambda *_: 0.0011)
     with pytest.raises(Refused, match=r"1\.1 mm"):
         choose_operation(wkt("EPSG:32633"), wkt(MERCATOR), (14.0, 45.0, 16.0, 47.0))
 
@@ -135,14 +135,14 @@ def test_two_proj_that_disagree_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_probe_sees_a_shift_of_two_millimetres(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = wkt("EPSG:32633"), wkt("EPSG:32633")
     points = np.array([4e5, 5e5, 4e5, 5e5]), np.array([5e6, 5e6, 5.1e6, 5.1e6])
-    assert disagreement(ends, "proj=affine xoff=0", points) < 1e-6
+    assert proj_disagreement(ends, "proj=affine xoff=0", points) < 1e-6
 
     def two_millimetres_off(*arguments: Any) -> tuple[Floats, Floats]:
         xs, ys = transform_points_back(*arguments)
         return xs + 0.002, ys
 
-    monkeypatch.setattr(probing, "transform_back", two_millimetres_off)
-    assert disagreement(ends, "proj=affine xoff=0", points) == pytest.approx(0.002, abs=1e-5)
+    monkeypatch.setattr(probing, "transform_points_back", two_millimetres_off)
+    assert proj_disagreement(ends, "proj=affine xoff=0", points) == pytest.approx(0.002, abs=1e-5)
 
 
 def test_a_ballpark_is_refused() -> None:

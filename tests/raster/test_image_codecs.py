@@ -13,12 +13,12 @@ from hypothesis.extra import numpy as hnp
 
 from cogmill.errors import Refused
 from cogmill.raster.codecs.block_codec import BlockCodec
-from cogmill.raster.codecs.image_codecs import LERC_TYPES, settle
+from cogmill.raster.codecs.image_codecs import LERC_TYPES, fill_invalid
 from cogmill.raster.codecs.profiles import (
     PROFILES,
     CodecOptions,
     Samples,
-    profile,
+    profile_codec,
 )
 
 BLOCK = 64
@@ -47,7 +47,7 @@ def noise(dtype: str, samples: int) -> np.ndarray[Any, Any]:
 def test_lerc_without_an_error_gives_back_every_bit(dtype: str, samples: int, name: str) -> None:
     floats = np.dtype(dtype).kind == "f"
     bands = Samples(dtype=dtype, bands=1 if floats else samples)
-    codec = profile(name, bands, BLOCK)
+    codec = profile_codec(name, bands, BLOCK)
     block = noise(dtype, codec.samples)
     assert not codec.lossy
     assert codec.tag == 34887
@@ -57,7 +57,7 @@ def test_lerc_without_an_error_gives_back_every_bit(dtype: str, samples: int, na
 @given(st.sampled_from(LERC), st.sampled_from(LERC_TYPES), st.floats(0.001, 50))
 def test_lerc_is_never_off_by_more_than_its_error(name: str, dtype: str, error: float) -> None:
     asked = CodecOptions(max_z_error=error)
-    codec = profile(name, Samples(dtype=dtype), BLOCK, asked)
+    codec = profile_codec(name, Samples(dtype=dtype), BLOCK, asked)
     block = waves(1, dtype)
     block[3, 3] = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else 1e5
     decoded = codec.decode(codec.encode(block))
@@ -73,7 +73,9 @@ def test_nan_and_infinity_come_through_lerc_at_any_error() -> None:
     block[:9] = np.nan
     block[20, 20], block[21, 21] = np.inf, -np.inf
     for error in (0.0, 0.5):
-        codec = profile("lerc", Samples(dtype="float32"), BLOCK, CodecOptions(max_z_error=error))
+        codec = profile_codec(
+            "lerc", Samples(dtype="float32"), BLOCK, CodecOptions(max_z_error=error)
+        )
         decoded = codec.decode(codec.encode(block))
         np.testing.assert_array_equal(np.isnan(decoded), np.isnan(block))
         np.testing.assert_array_equal(np.isinf(decoded), np.isinf(block))
@@ -83,7 +85,9 @@ def test_nan_and_infinity_come_through_lerc_at_any_error() -> None:
 
 @pytest.mark.parametrize("samples", [3, 4])
 def test_webp_of_quality_100_gives_back_every_pixel_under_alpha_zero_too(samples: int) -> None:
-    codec = profile("webp", Samples(dtype="uint8", bands=samples), BLOCK, CodecOptions(quality=100))
+    codec = profile_codec(
+        "webp", Samples(dtype="uint8", bands=samples), BLOCK, CodecOptions(quality=100)
+    )
     block = noise("uint8", samples)
     block[:20, :, -1] = 0
     assert not codec.lossy
@@ -91,7 +95,7 @@ def test_webp_of_quality_100_gives_back_every_pixel_under_alpha_zero_too(samples
 
 
 def test_lossy_webp_keeps_alpha_as_it_is_and_an_opaque_one_too() -> None:
-    codec = profile("webp", Samples(dtype="uint8", bands=4, alpha_band=4), BLOCK)
+    codec = profile_codec("webp", Samples(dtype="uint8", bands=4, alpha_band=4), BLOCK)
     block = waves(4)
     block[:, :30, 3] = np.arange(30)
     for alpha in (block[:, :, 3].copy(), np.full((BLOCK, BLOCK), 255, np.uint8)):
@@ -105,7 +109,7 @@ def test_lossy_webp_keeps_alpha_as_it_is_and_an_opaque_one_too() -> None:
 def test_a_jpeg_stream_and_its_tables_are_what_libjpeg_made_in_one(
     samples: int, quality: int
 ) -> None:
-    codec = profile(
+    codec = profile_codec(
         "jpeg", Samples(dtype="uint8", bands=samples), BLOCK, CodecOptions(quality=quality)
     )
     block = waves(samples)
@@ -123,7 +127,7 @@ def test_a_jpeg_stream_and_its_tables_are_what_libjpeg_made_in_one(
 
 @pytest.mark.parametrize("name", ["jpeg", "webp", *LERC])
 def test_a_damaged_or_cut_image_block_is_an_error(name: str) -> None:
-    codec = profile(name, Samples(dtype="uint8", bands=3), BLOCK)
+    codec = profile_codec(name, Samples(dtype="uint8", bands=3), BLOCK)
     data = codec.encode(noise("uint8", 3))
     for damaged in (data[:40], b"\xff" * 64, b""):
         with pytest.raises(ValueError, match="not "):
@@ -132,7 +136,7 @@ def test_a_damaged_or_cut_image_block_is_an_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["jpeg", "webp", *LERC])
 def test_the_same_block_gives_the_same_bytes(name: str) -> None:
-    codec = profile(name, Samples(dtype="uint8", bands=3), BLOCK)
+    codec = profile_codec(name, Samples(dtype="uint8", bands=3), BLOCK)
     assert len({codec.encode(noise("uint8", 3)) for _ in range(3)}) == 1
 
 
@@ -144,7 +148,7 @@ def test_what_means_nothing_gets_the_mean_of_what_means_something(
     block: np.ndarray[Any, Any], valid: np.ndarray[Any, Any]
 ) -> None:
     settled = block.copy()
-    settle(settled, valid)
+    fill_invalid(settled, valid)
     np.testing.assert_array_equal(settled[valid], block[valid])
     if not valid.all():
         expected = block[valid].mean(axis=0) if valid.any() else np.zeros(2)
@@ -154,9 +158,9 @@ def test_what_means_nothing_gets_the_mean_of_what_means_something(
 
 def test_floats_that_mean_nothing_get_the_least_number_of_the_block() -> None:
     block = np.array([[[4.0], [np.nan]], [[2.5], [-9999.0]]], np.float32)
-    settle(block, np.array([[True, True], [True, False]]))
+    fill_invalid(block, np.array([[True, True], [True, False]]))
     assert block[1, 1, 0] == 2.5
-    settle(block, np.zeros((2, 2), bool))
+    fill_invalid(block, np.zeros((2, 2), bool))
     assert (block == 0).all()
 
 
@@ -191,24 +195,24 @@ def test_what_a_profile_cannot_hold_is_refused_with_the_profiles_that_can(
 ) -> None:
     samples = Samples(**({"dtype": "uint8"} | pixels))
     with pytest.raises(Refused, match=words):
-        profile(name, samples, BLOCK, CodecOptions(**asked))
+        profile_codec(name, samples, BLOCK, CodecOptions(**asked))
 
 
 def test_labels_pass_where_nothing_is_lost() -> None:
     for name in set(PROFILES) - {"jpeg", "webp"}:
-        assert profile(name, Samples(dtype="uint8", classes=True)).predictor == 1
+        assert profile_codec(name, Samples(dtype="uint8", classes=True)).predictor == 1
 
 
 def test_floats_lie_band_by_band_in_lerc_and_whole_numbers_together() -> None:
-    assert profile("lerc", Samples(dtype="float32", bands=3)).samples == 1
-    assert profile("lerc", Samples(dtype="uint16", bands=3)).samples == 3
-    assert profile("deflate", Samples(dtype="float32", bands=3)).samples == 3
+    assert profile_codec("lerc", Samples(dtype="float32", bands=3)).samples == 1
+    assert profile_codec("lerc", Samples(dtype="uint16", bands=3)).samples == 3
+    assert profile_codec("deflate", Samples(dtype="float32", bands=3)).samples == 3
 
 
 def test_a_lossy_codec_without_alpha_holds_one_band_less() -> None:
     def samples(name: str, bands: int, **asked: Any) -> int:
         found = Samples(dtype="uint8", bands=bands, alpha_band=bands)
-        return profile(name, found, options=CodecOptions(**asked)).samples
+        return profile_codec(name, found, options=CodecOptions(**asked)).samples
 
     assert samples("jpeg", 4) == 3
     assert samples("jpeg", 2) == 1
@@ -219,5 +223,5 @@ def test_a_lossy_codec_without_alpha_holds_one_band_less() -> None:
 
 def test_a_codec_travels_as_json() -> None:
     for name in PROFILES:
-        codec = profile(name, Samples(dtype="uint8", bands=3))
+        codec = profile_codec(name, Samples(dtype="uint8", bands=3))
         assert BlockCodec.model_validate_json(codec.model_dump_json()) == codec

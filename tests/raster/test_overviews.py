@@ -16,7 +16,7 @@ from cogmill.raster.cog.reduction import (
     Reduction,
     level_sizes,
     overview_count,
-    reduce,
+    reduce_by_two,
 )
 
 Array = npt.NDArray[Any]
@@ -82,7 +82,7 @@ METHODS = ["average", "nearest", "mode"]
 def test_an_overview_of_valid_pixels_is_gdals(tmp_path: Path, dtype: str, method: Any) -> None:
     pixels = content(dtype)
     theirs, _ = gdal_overview(tmp_path / "a.tif", pixels, Resampling[method])
-    mine, valid = reduce(pixels, None, method)
+    mine, valid = reduce_by_two(pixels, None, method)
     assert valid is None
     assert_same(mine, theirs)
 
@@ -92,7 +92,7 @@ def test_an_average_overview_with_nodata_is_gdals(tmp_path: Path, dtype: str) ->
     pixels = content(dtype)
     pixels[:, ~holes()] = 7
     theirs, their_valid = gdal_overview(tmp_path / "a.tif", pixels, Resampling.average, nodata=7)
-    mine, valid = reduce(pixels, pixels != 7, "average", 7)
+    mine, valid = reduce_by_two(pixels, pixels != 7, "average", 7)
     np.testing.assert_array_equal(valid, their_valid)
     assert_same(mine, theirs)
 
@@ -103,7 +103,7 @@ def test_an_average_overview_with_a_mask_is_gdals(tmp_path: Path, dtype: str) ->
     theirs, their_valid = gdal_overview(
         tmp_path / "a.tif", pixels, Resampling.average, mask=holes()
     )
-    mine, valid = reduce(pixels, holes())
+    mine, valid = reduce_by_two(pixels, holes())
     assert valid is not None
     np.testing.assert_array_equal(np.broadcast_to(valid, mine.shape), their_valid)
     assert_same(mine, theirs)
@@ -125,15 +125,15 @@ def test_an_average_overview_with_alpha_is_gdals(tmp_path: Path) -> None:
 def test_nan_pixels_count_for_nothing() -> None:
     pixels = np.array([[[1, np.nan, np.nan, np.nan], [np.nan, 4, np.nan, np.nan]]], "float32")
     for nodata in (None, np.nan):
-        mine, _ = reduce(pixels, None, "average", nodata)
+        mine, _ = reduce_by_two(pixels, None, "average", nodata)
         np.testing.assert_array_equal(mine, [[[2.5, np.nan]]])
-    mine, _ = reduce(pixels, None, "average", -9999)
+    mine, _ = reduce_by_two(pixels, None, "average", -9999)
     np.testing.assert_array_equal(mine, [[[2.5, -9999]]])
 
 
 def test_nan_in_one_band_stays_nan_under_a_shared_mask() -> None:
     pixels = np.array([[[np.nan, np.nan, 5, 5]], [[1, 2, 5, 5]]], "float32")
-    mine, valid = reduce(pixels, np.array([[True, True, False, False]]))
+    mine, valid = reduce_by_two(pixels, np.array([[True, True, False, False]]))
     np.testing.assert_array_equal(mine, [[[np.nan, 0]], [[1.5, 0]]])
     np.testing.assert_array_equal(valid, [[True, False]])
 
@@ -145,7 +145,7 @@ def test_nan_in_one_band_stays_nan_under_a_shared_mask() -> None:
 def test_integers_round_half_towards_plus_infinity(cell: list[int], expected: int) -> None:
     for dtype in ("int8", "int16", "int32", "int64"):
         pixels = np.array(cell, dtype).reshape(1, 2, 2)
-        assert reduce(pixels, None)[0].item() == expected
+        assert reduce_by_two(pixels, None)[0].item() == expected
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint32", "int32", "uint64", "int64"])
@@ -155,10 +155,10 @@ def test_averages_of_the_largest_integers_do_not_overflow(dtype: str, count: int
     valid = np.arange(4).reshape(2, 2) < count
     for value in (int(info.max), int(info.min)):
         pixels = np.full((1, 2, 2), value, dtype)
-        assert reduce(pixels, valid)[0].item() == value
+        assert reduce_by_two(pixels, valid)[0].item() == value
         pixels[0, 0, 0] = value - 2 if value > 0 else value + 2
         cells = [int(v) for v in pixels.ravel()[:count]]
-        assert reduce(pixels, valid)[0].item() == (2 * sum(cells) + count) // (2 * count)
+        assert reduce_by_two(pixels, valid)[0].item() == (2 * sum(cells) + count) // (2 * count)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_valid_average_never_reads_as_nodata(
     tmp_path: Path, dtype: str, nodata: float, cell: list[float]
 ) -> None:
     pixels = np.array(cell, dtype).reshape(1, 2, 2)
-    mine, valid = reduce(pixels, pixels != nodata, "average", nodata)
+    mine, valid = reduce_by_two(pixels, pixels != nodata, "average", nodata)
     assert valid is not None
     assert valid.all()
     with rasterio.open(
@@ -201,19 +201,19 @@ def test_a_valid_average_never_reads_as_nodata(
 def test_nearest_takes_the_first_valid_pixel() -> None:
     pixels = np.array([[[1, 2, 3, 4], [5, 6, 7, 8]]], "uint8")
     valid = np.array([[[False, False, True, True], [True, True, True, True]]])
-    np.testing.assert_array_equal(reduce(pixels, valid, "nearest")[0], [[[5, 3]]])
+    np.testing.assert_array_equal(reduce_by_two(pixels, valid, "nearest")[0], [[[5, 3]]])
 
 
 def test_mode_counts_only_valid_pixels() -> None:
     pixels = np.array([[[9, 2, 9, 2], [9, 2, 9, 3]]], "uint8")
     valid = pixels != 9
-    np.testing.assert_array_equal(reduce(pixels, valid, "mode", 9)[0], [[[2, 2]]])
+    np.testing.assert_array_equal(reduce_by_two(pixels, valid, "mode", 9)[0], [[[2, 2]]])
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (5, 1), (3, 3), (7, 4)])
 def test_odd_edges_reduce_what_is_there(height: int, width: int) -> None:
     pixels = np.arange(height * width, dtype="int32").reshape(1, height, width) * 3
-    mine, _ = reduce(pixels, None)
+    mine, _ = reduce_by_two(pixels, None)
     assert mine.shape == (1, -(-height // 2), -(-width // 2))
     for row in range(mine.shape[1]):
         for col in range(mine.shape[2]):

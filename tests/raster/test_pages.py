@@ -15,7 +15,7 @@ from tests.raster.whole_job import SMALL, WholeJob
 
 from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.explain import explain, summary
 from cogmill.raster.plan.planning import plan
@@ -48,7 +48,7 @@ def album(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("number", "index"), [(1, 0), (5, 1)])
 def test_a_page_has_its_own_pixels_mask_and_overviews(album: Path, number: int, index: int) -> None:
-    found = inspect(FileBytes(album), str(album), None, number)
+    found = inspect_tiff(FileBytes(album), str(album), None, number)
     assert (found.height, found.width) == SIZES[index]
     assert found.overviews == ((SIZES[index][1] // 2, SIZES[index][0] // 2),)
     held = SourceReader(found, FileBytes(album)).read(_all(found.width, found.height))
@@ -67,7 +67,7 @@ def _all(width: int, height: int) -> Window:
 
 def planned(path: Path, number: int) -> RasterPlan:
     with gdal.environment(1 << 24):
-        structure = inspect(FileBytes(path), str(path), None, number)
+        structure = inspect_tiff(FileBytes(path), str(path), None, number)
         return plan(structure, PlanOptions(dst_crs="EPSG:3857", page=number), "x")
 
 
@@ -75,7 +75,7 @@ def test_a_mask_beside_is_that_of_the_first_page_as_gdal_has_it(tmp_path: Path) 
     path = pages(tiff(), tiff())(tmp_path)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
         file.write_mask(np.zeros(file.shape, np.uint8))
-    first, second = (inspect(FileBytes(path), str(path), sidecar(path), n) for n in (1, 2))
+    first, second = (inspect_tiff(FileBytes(path), str(path), sidecar(path), n) for n in (1, 2))
     assert (first.mask_source, second.mask_source) == ("sidecar", None)
 
 

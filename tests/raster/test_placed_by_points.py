@@ -30,7 +30,7 @@ from cogmill.raster.warp import footprint as footprints
 from cogmill.raster.warp.commands import RESULT, gdalwarp_commands
 from cogmill.raster.warp.exact_warp import mark_nan, warp
 from cogmill.raster.warp.footprint import source_window, warp_buffer_bytes
-from cogmill.raster.warp.roundtrip import apart
+from cogmill.raster.warp.roundtrip import roundtrip_error
 from cogmill.raster.warp.warp_spec import WarpSpec
 
 WAYS = ("1", "2", "3", "tps", "rpc")
@@ -66,7 +66,7 @@ def test_every_system_and_scale_is_the_same_however_it_is_cut(how: str, dst: str
 @pytest.mark.parametrize("how", ["1", "2", "3"])
 def test_points_that_fit_badly_need_more_of_the_source_and_give_the_same_pixels(how: str) -> None:
     spec = badly_placed(how)
-    assert max(apart(spec)) > 4
+    assert max(roundtrip_error(spec)) > 4
     held = make_held(spec)
     assert differing(by_windows(spec, held, odd_windows(spec, 61)), whole_image(spec, held)) == 0
 
@@ -77,7 +77,7 @@ def test_that_more_is_needed_because_gdal_looks_at_the_way_there(
     spec = badly_placed("1")
     held = make_held(spec)
     forget()
-    monkeypatch.setattr(footprints, "apart", lambda spec: (0.0, 0.0))
+    monkeypatch.setattr(footprints, "roundtrip_error", lambda spec: (0.0, 0.0))
     with pytest.raises(SourceWindowTooSmall):
         by_windows(spec, held, odd_windows(spec, 61))
     forget()

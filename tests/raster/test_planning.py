@@ -20,7 +20,7 @@ from cogmill.errors import Refused
 from cogmill.raster.cog.upper_levels import cog_levels, upper_levels_memory
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.inspect.structure import Structure, inspect_tiff
 from cogmill.raster.memory import GIB, MIB
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan import explain
@@ -254,7 +254,7 @@ def test_what_is_predicted_is_what_the_reader_counts(case: Case, tmp_path: Path)
     path = tmp_path / "source.tif"
     write(path, case)
     data = FileBytes(path)
-    source = inspect(data, str(path))
+    source = inspect_tiff(data, str(path))
     windows = [
         Window(col_off=3, row_off=5, width=100, height=90),
         Window(col_off=90, row_off=80, width=121, height=93),

@@ -30,7 +30,7 @@ from tests.raster.whole_job import write_raster
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged, StorageUnavailable
 from cogmill.raster.codecs.block_codec import BlockCodec, encode_mask
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.inspect.structure import Structure, inspect_tiff
 from cogmill.raster.intermediate.piece_reading import (
     Piece,
     PieceIndex,
@@ -38,7 +38,7 @@ from cogmill.raster.intermediate.piece_reading import (
     piece_codec,
 )
 from cogmill.raster.read import fetching
-from cogmill.raster.read.fetching import most_fetched, requests, touched
+from cogmill.raster.read.fetching import block_requests, most_fetched, touched_blocks
 from cogmill.raster.read.source_blocks import SourceReader
 from cogmill.raster.tiff.block_table import BlockTable
 
@@ -56,7 +56,7 @@ def rasters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, S
     written = {}
     for number, (name, case) in enumerate(CASES.items()):
         path = write(folder / f"{number}.tif", case)
-        written[name] = path, inspect(FileBytes(path), str(path), sidecar(path))
+        written[name] = path, inspect_tiff(FileBytes(path), str(path), sidecar(path))
     return written
 
 
@@ -129,9 +129,9 @@ def test_any_window_of_any_bands_is_what_gdal_reads(
     expected, _ = gdal_read(path, window)
     assert_same(structure, held.pixels, expected[[band - 1 for band in bands]])
     assert source.counts.decodes.max(initial=0) <= 1
-    predicted = requests(
+    predicted = block_requests(
         structure.image.blocks,
-        touched(structure.image, window, bands),
+        touched_blocks(structure.image, window, bands),
         most_fetched(structure.image),
     )
     if structure.mask is None:
@@ -145,7 +145,7 @@ def test_reading_takes_no_byte_of_the_header_again(
     path, structure = rasters["striped rgb, deflate"]
     file = FileBytes(path)
     SourceReader(structure, file).read(WINDOWS[1])
-    first, last = touched(structure.image, WINDOWS[1])[[0, -1]]
+    first, last = touched_blocks(structure.image, WINDOWS[1])[[0, -1]]
     blocks = structure.image.blocks
     assert file.ranges == [
         (
@@ -159,11 +159,11 @@ def test_adjacent_blocks_are_one_request_of_bounded_size(monkeypatch: pytest.Mon
     monkeypatch.setattr(fetching, "REQUEST_BYTES", 1000)
     monkeypatch.setattr(fetching, "GAP_BYTES", 50)
     table = BlockTable.of([0, 100, 240, 500, 900, 1351], [10, 100, 150, 350, 400, 100])
-    found = requests(table, np.arange(6, dtype=np.int64), 0.0)
+    found = block_requests(table, np.arange(6, dtype=np.int64), 0.0)
     assert found.ranges == [(100, 290), (500, 800), (1351, 100)]
     assert [members.tolist() for members in found.members] == [[1, 2], [3, 4], [5]]
     monkeypatch.setattr(fetching, "REQUEST_BYTES", 300)
-    found = requests(table, np.arange(6, dtype=np.int64), 0.0)
+    found = block_requests(table, np.arange(6, dtype=np.int64), 0.0)
     assert found.ranges == [(100, 290), (500, 350), (900, 400), (1351, 100)]
 
 
@@ -191,7 +191,7 @@ def test_memory_is_the_array_and_a_bounded_batch(
     monkeypatch.setattr(fetching, "REQUEST_BYTES", 1 << 18)
     monkeypatch.setattr(fetching, "BATCH_BYTES", 1 << 20)
     path = write(tmp_path / "large.tif", CASES["striped rgb, plain"], 2000, 3000)
-    structure = inspect(FileBytes(path), str(path))
+    structure = inspect_tiff(FileBytes(path), str(path))
     source = SourceReader(structure, FileBytes(path))
     tracemalloc.start()
     try:
@@ -215,7 +215,7 @@ def test_a_block_that_does_not_decode_is_named_with_its_address(
     content = bytearray(path.read_bytes())
     content[offset : offset + count] = b"\xfe" * count
     damaged.write_bytes(content)
-    found = inspect(FileBytes(damaged), str(damaged))
+    found = inspect_tiff(FileBytes(damaged), str(damaged))
     with pytest.raises(
         BlockUndecodable, match=rf"block 3 of damaged\.tif \({count} bytes at {offset}, "
     ):
@@ -340,7 +340,7 @@ def corpus() -> list[str]:
 def test_real_files_are_refused_in_one_line_or_read_as_gdal_reads_them(file: str) -> None:
     path = Path(file)
     try:
-        structure = inspect(FileBytes(path), str(path), sidecar(path))
+        structure = inspect_tiff(FileBytes(path), str(path), sidecar(path))
     except Refused as refusal:
         assert path.name in {"corrupt.tif", "slc.tif"}
         assert refusal.remedy
@@ -367,7 +367,7 @@ def written(path: Path, pixels: np.ndarray, **options: Any) -> np.ndarray:
     profile = {"tiled": True, "blockxsize": 64, "blockysize": 48, **options}
     write_raster(path, pixels, **profile)
     whole = Window(col_off=0, row_off=0, width=WIDTH, height=HEIGHT)
-    return reader(path, inspect(FileBytes(path), str(path))).read(whole).pixels
+    return reader(path, inspect_tiff(FileBytes(path), str(path))).read(whole).pixels
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
@@ -397,7 +397,7 @@ def test_a_jpeg_of_twelve_bits_is_decoded(tmp_path: Path) -> None:
     rows, cols = np.mgrid[:64, :128]
     expected = (2048 + 1900 * np.sin(rows / 9) * np.cos(cols / 17)).astype(np.uint16)
     path = write_twelve_bits(tmp_path / "twelve.tif", expected)
-    structure = inspect(FileBytes(path), str(path))
+    structure = inspect_tiff(FileBytes(path), str(path))
     held = reader(path, structure).read(Window(col_off=0, row_off=0, width=128, height=64))
     assert structure.image.bits == 12
     assert np.abs(held.pixels[0].astype(int) - expected).max() < 16

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.raster.rasters import FileBytes
 
 from cogmill.errors import BlockUndecodable
-from cogmill.raster.codecs.source_codecs import Claim, demand_within
+from cogmill.raster.codecs.source_codecs import SizeClaim, demand_claim_within
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.memory import MIB
 from cogmill.raster.read.source_blocks import SourceReader
-from cogmill.raster.validate.validate import validate
+from cogmill.raster.validate.validate import validate_cog
 
 SIDE = 256
 JPEG, LERC, WEBP = 7, 34887, 50001
@@ -122,7 +122,7 @@ def test_a_block_that_says_that_it_is_larger_than_its_tags_is_refused_undecoded(
 ) -> None:
     path = tiff(tmp_path / "lie.tif", name)
     with environment(16 * MIB), Growth() as growth:
-        reader = SourceReader(inspect(FileBytes(path), str(path)), FileBytes(path))
+        reader = SourceReader(inspect_tiff(FileBytes(path), str(path)), FileBytes(path))
         with pytest.raises(BlockUndecodable) as raised:
             reader.read(Window(col_off=0, row_off=0, width=SIDE, height=SIDE))
     assert growth.nbytes <= REFUSING
@@ -134,7 +134,7 @@ def test_a_block_that_says_that_it_is_larger_than_its_tags_is_refused_undecoded(
 def test_validate_decodes_no_such_block_either(name: str, tmp_path: Path) -> None:
     path = tiff(tmp_path / "lie.tif", name)
     with environment(16 * MIB), Growth() as growth:
-        verdict = validate(FileBytes(path), str(path), 1024 * MIB, lambda done: None)
+        verdict = validate_cog(FileBytes(path), str(path), 1024 * MIB, lambda done: None)
     assert growth.nbytes <= REFUSING
     assert any("it says that it is" in finding.message for finding in verdict.findings)
 
@@ -157,13 +157,13 @@ def test_a_stream_says_the_size_that_it_has(size: tuple[int, int], kind: str) ->
         "lerc": lambda: (lerc(noise[..., 0].astype("float32")), 1, 4),
         "lerc3": lambda: (lerc(colours.astype("uint16")), 3, 2),
     }[kind]()
-    demand_within(compression, data, Claim(rows, cols, samples, itemsize))
+    demand_claim_within(compression, data, SizeClaim(rows, cols, samples, itemsize))
     for less in ((rows - 1, cols), (rows, cols - 1)):
         with pytest.raises(ValueError, match=f"{cols} x {rows} pixels"):
-            demand_within(compression, data, Claim(*less, samples, itemsize))
+            demand_claim_within(compression, data, SizeClaim(*less, samples, itemsize))
     if compression == "lerc" or kind == "jpeg rgb":
         with pytest.raises(ValueError, match="pixels of"):
-            demand_within(compression, data, Claim(rows, cols, samples, itemsize - 1))
+            demand_claim_within(compression, data, SizeClaim(rows, cols, samples, itemsize - 1))
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "webp", "lerc"])
@@ -173,6 +173,6 @@ def test_whatever_else_the_bytes_are_is_a_value_error(
 ) -> None:
     head = {"jpeg": jpeg(gray(8)), "webp": webp(rgb(8), lossless=True), "lerc": lerc(gray(8))}
     try:
-        demand_within(compression, head[compression][:whole] + data, Claim(8, 8, 3, 1))
+        demand_claim_within(compression, head[compression][:whole] + data, SizeClaim(8, 8, 3, 1))
     except ValueError as error:
         assert str(error)

@@ -16,12 +16,12 @@ from tests.raster.rasters import CASES, Case, FileBytes
 
 from cogmill.errors import BlockUndecodable
 from cogmill.raster import gdal
-from cogmill.raster.codecs.unpacking import UNPACKERS, Damaged
+from cogmill.raster.codecs.unpacking import UNPACKERS, DamagedStream
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.inspect.structure import Structure, inspect_tiff
 from cogmill.raster.read import streaming
 from cogmill.raster.read.source_blocks import SourceReader
-from cogmill.raster.read.streaming import StreamedPiece, streams
+from cogmill.raster.read.streaming import StreamedPiece, can_stream
 from cogmill.raster.tiff.block_table import BlockTable
 
 STRIP = {"tiled": False, "blockysize": rasters.HEIGHT}
@@ -65,7 +65,7 @@ def inspected(path: Path) -> tuple[Structure, FileBytes, FileBytes | None]:
     beside = path.with_name(path.name + ".msk")
     mask = FileBytes(beside) if beside.exists() else None
     with gdal.environment(1 << 24):
-        return inspect(FileBytes(path), str(path), mask), FileBytes(path), mask
+        return inspect_tiff(FileBytes(path), str(path), mask), FileBytes(path), mask
 
 
 @pytest.fixture(scope="module", params=[name for name in STRIPED if name not in WHOLE])
@@ -77,7 +77,7 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_rows_of_a_stream_are_the_pixels_of_the_strips(written: Path) -> None:
     structure, data, mask = inspected(written)
-    assert streams(structure)
+    assert can_stream(structure)
     image = structure.image
     half = image.blocks_down // 2 * image.block_height
     for top, stop in ((0, image.height), (half, image.height)):
@@ -106,7 +106,7 @@ def test_rows_of_a_stream_are_the_pixels_of_the_strips(written: Path) -> None:
 def test_what_must_be_decoded_as_a_whole_is_not_streamed(tmp_path: Path, name: str) -> None:
     path = tmp_path / "source.tif"
     rasters.write(path, STRIPED[name])
-    assert not streams(inspected(path)[0])
+    assert not can_stream(inspected(path)[0])
 
 
 @pytest.mark.parametrize("compress", ["deflate", "zstd", "lzw", "packbits", "none"])
@@ -175,5 +175,5 @@ def test_bytes_that_come_in_any_portions_are_unpacked_as_they_were_packed(
 @pytest.mark.parametrize("name", UNPACKERS)
 @given(parts=PARTS)
 def test_any_bytes_are_unpacked_or_called_damaged(name: str, parts: list[bytes]) -> None:
-    with contextlib.suppress(Damaged, ValueError, RuntimeError):
+    with contextlib.suppress(DamagedStream, ValueError, RuntimeError):
         b"".join(UNPACKERS[name](iter(parts)))

@@ -17,13 +17,13 @@ from tests.raster.rasters import CASES, HEIGHT, WIDTH, Case, FileBytes, sidecar,
 
 from cogmill.errors import Refused
 from cogmill.raster.gdal import environment, versions
-from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.inspect.structure import Structure, inspect_tiff
 from cogmill.raster.plan.decisions import holds_classes
 from cogmill.raster.tiff.block_table import BlockTable
 
 
 def seen(path: Path) -> Structure:
-    return inspect(FileBytes(path), str(path), sidecar(path))
+    return inspect_tiff(FileBytes(path), str(path), sidecar(path))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_many_strips_stay_small_in_a_plan_and_take_few_reads(tmp_path: Path) -> 
     ) as dataset:  # fmt: skip
         dataset.write(np.ones((1, 60000, 4), np.uint8))
     file = FileBytes(path)
-    found = inspect(file, str(path))
+    found = inspect_tiff(file, str(path))
     assert found.image.blocks.length == 60000
     assert len(found.model_dump_json()) < 10000
     assert len(file.ranges) <= 6
@@ -261,7 +261,7 @@ def test_what_cannot_be_read_is_refused_in_one_line_with_a_remedy(
 def test_a_mask_file_that_was_not_handed_over_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "raster.tif", CASES["sidecar mask"])
     with pytest.raises(Refused, match=r"hand over raster\.tif\.msk too"):
-        inspect(FileBytes(path), str(path))
+        inspect_tiff(FileBytes(path), str(path))
 
 
 def test_complex_integers_are_refused_for_what_they_are(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from rasterio.enums import Resampling
 from rio_cogeo.cogeo import cog_validate
 
 from cogmill.raster.gdal import environment
-from cogmill.raster.validate.validate import validate
+from cogmill.raster.validate.validate import validate_cog
 from cogmill.raster.validate.verdict import Verdict
 from cogmill.storage.local_store import LocalStore
 from cogmill.storage.location import Location
@@ -364,7 +364,7 @@ VERDICTS = {
 
 def ours(path: Path, memory: int = 1 << 28) -> Verdict:
     with environment(1 << 24), LocalStore().open(Location.parse(str(path))) as data:
-        return validate(data, str(path), memory, lambda done: None)
+        return validate_cog(data, str(path), memory, lambda done: None)
 
 
 def by_rio_cogeo(path: Path) -> bool:

@@ -22,11 +22,11 @@ from cogmill.job_types.raster_to_cog.members import inspected_virtual
 from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
-from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.source_file import VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.vrt import vrt_document
-from cogmill.raster.vrt.vrt_reading import opened_virtual, portions
+from cogmill.raster.vrt.vrt_reading import opened_vrt, window_portions
 from cogmill.raster.warp.exact_warp import warp
 from cogmill.storage.location import Location
 
@@ -61,9 +61,9 @@ def seen(path: Path) -> Structure:
 
 
 def read(structure: Structure, window: Window | None = None) -> Any:
-    assert isinstance(structure.file, VirtualFile)
+    assert isinstance(structure.file, VrtSource)
     whole = Window(col_off=0, row_off=0, width=structure.width, height=structure.height)
-    with opened_virtual(structure, structure.file) as reader:
+    with opened_vrt(structure, structure.file) as reader:
         return reader.read(window or whole)
 
 
@@ -135,7 +135,7 @@ def test_portions_cover_a_window_once_and_hold_whole_blocks(tmp_path: Path) -> N
     layout = seen(virtual.mosaic()(tmp_path)).image
     window = Window(col_off=3, row_off=5, width=400, height=300)
     covered = np.zeros((layout.height, layout.width), np.uint8)
-    for part in portions(layout, window):
+    for part in window_portions(layout, window):
         covered[part.slices] += 1
         assert part.row_off // layout.block_height == (part.row_stop - 1) // layout.block_height
     expected = np.zeros_like(covered)
@@ -187,8 +187,8 @@ def test_a_member_that_cannot_be_read_is_never_read_as_nodata(
 
 def test_a_reader_that_failed_once_reads_no_more(tmp_path: Path) -> None:
     structure = seen(virtual.mosaic()(tmp_path))
-    assert isinstance(structure.file, VirtualFile)
-    with opened_virtual(structure, structure.file) as reader:
+    assert isinstance(structure.file, VrtSource)
+    with opened_vrt(structure, structure.file) as reader:
         (tmp_path / "b.tif").unlink()
         window = Window(col_off=0, row_off=0, width=2 * WIDTH, height=HEIGHT)
         with pytest.raises(BlockUndecodable):
@@ -293,7 +293,7 @@ def test_what_a_vrt_is_counts_in_any_case_of_the_attributes_name(name: str, tmp_
     )
     path.write_text(text)
     file = seen(path).file
-    assert isinstance(file, VirtualFile)
+    assert isinstance(file, VrtSource)
     assert file.pixel_scratch >= 2 * 8
     path.write_text(text.replace("<VRTDataset", f'<VRTDataset {name}="VRTWarpedDataset"'))
     with pytest.raises(Refused, match="is a VRT with a VRTWarpedDataset"):
@@ -305,7 +305,7 @@ def test_vrts_that_name_each_other_without_end_are_refused(
 ) -> None:
     path = virtual.nested(bands=2)(tmp_path)
     file = seen(path).file
-    assert isinstance(file, VirtualFile)
+    assert isinstance(file, VrtSource)
     assert file.text.count("c.tif") == 2**3  # each of two bands, in three VRTs
     monkeypatch.setattr(vrt_document, "_LONGEST", len(file.text) // 2)
     with pytest.raises(Refused, match=r"input\.vrt names .*\.vrt too often to be written out"):

@@ -32,7 +32,7 @@ from cogmill.job_types.raster_to_cog.results import (
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
 from cogmill.raster.cog.block_index import EncodedTile
-from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.block_rows import PixelRows
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.fragments import (
     ASSEMBLED_LEVELS,
@@ -41,14 +41,14 @@ from cogmill.raster.cog.fragments import (
     reduced_window,
 )
 from cogmill.raster.cog.joining import (
-    Mosaic,
+    EncodedPart,
+    JoinedParts,
     OneCog,
-    Part,
     one_cog,
 )
 from cogmill.raster.cog.tile_encoding import encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels
-from cogmill.raster.cog.verify import verify
+from cogmill.raster.cog.verify import verify_cog
 from cogmill.raster.geometry.grid import OutputTile, Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.intermediate.piece_reading import Piece
@@ -73,7 +73,7 @@ def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: To
         maker = TileMaker(plan, work, reader, tools.progress)
         encoded = encode_tile(image, maker.rows([read]), plan.overview_resampling, overviews=0)
         counted = counted_reads(reader.counts, maker.widened)
-        verify(encoded.data, image, 0, encoded.tile)
+        verify_cog(encoded.data, image, 0, encoded.tile)
     stem = tile_key(params).replace(" ", "_")
     staged = places.keep(job, f"fragment_{stem}", [encoded.data], tools)
     held = _held(reduced_window(work, tile.window), encoded.reduced)
@@ -122,7 +122,7 @@ def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Too
         tools.storage.open(reduced.final) as levels,
     ):
         cog = one_cog(
-            Mosaic(image=image, parts=parts, overviews=0, read=read),
+            JoinedParts(image=image, parts=parts, overviews=0, read=read),
             upper.blocks(),
             lambda offset, length: levels.read_ranges([(offset, length)])[0],
         )
@@ -166,7 +166,7 @@ def _told(cog: OneCog, tools: Tools) -> Iterator[bytes]:
         yield chunk
 
 
-def _reduced(image: CogImage, fragments: list[TileResult], tools: Tools) -> Iterator[Rows]:
+def _reduced(image: CogImage, fragments: list[TileResult], tools: Tools) -> Iterator[PixelRows]:
     pieces = [
         Piece.model_validate(fragment.fragment.reduced.piece)
         for fragment in fragments
@@ -183,10 +183,10 @@ def _fragments(shared: JsonValue, tile: OutputTile) -> list[TileResult]:
     ]
 
 
-def _part(fragment: TileResult, tile: OutputTile) -> Part:
+def _part(fragment: TileResult, tile: OutputTile) -> EncodedPart:
     if fragment.fragment is None:
         raise ValueError("a whole output tile where a fragment is due")
-    return Part(
+    return EncodedPart(
         window=Window.of(fragment.fragment.window).shift(
             -tile.window.col_off, -tile.window.row_off
         ),
@@ -200,7 +200,7 @@ def _work(params: TileParams) -> Window:
     return Window.of(params.window)
 
 
-def _held(window: Window, rows: Rows | None) -> HeldPixels:
+def _held(window: Window, rows: PixelRows | None) -> HeldPixels:
     if rows is None:
         raise ValueError("the first overview was encoded with the fragment")
     pixels, mask = rows

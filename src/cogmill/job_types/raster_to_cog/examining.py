@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
-from cogmill.raster.validate.validate import validate
+from cogmill.raster.validate.validate import validate_cog
 from cogmill.raster.validate.verdict import Finding, Verdict
 from cogmill.storage.location import Location
 from cogmill.storage.store import ObjectMissing, RangeReader
@@ -48,7 +48,7 @@ def examine(place: str, listed: tuple[int, str] | None, tools: Tools) -> Verdict
         path = tools.storage.gdal_address(location).path
         verdict = Verdict(size_bytes=data.size)
         if listed is None or location.is_one_cog:
-            verdict = validate(data, path, tools.memory, say)
+            verdict = validate_cog(data, path, tools.memory, say)
         wrong_bytes = [] if listed is None else _compared(data, listed, say)
     return verdict.model_copy(update={"findings": (*wrong_bytes, *verdict.findings)})
 

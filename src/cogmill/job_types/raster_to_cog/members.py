@@ -9,14 +9,14 @@ from typing import Final
 
 from cogmill.errors import Refused
 from cogmill.job_types.tools import Tools
-from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.source_file import VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.read.source_blocks import PixelSource, SourceReader
 from cogmill.raster.tiff.magic import is_vrt
-from cogmill.raster.vrt.vrt_checking import Found, Reference
-from cogmill.raster.vrt.vrt_reading import opened_virtual
-from cogmill.raster.vrt.vrt_structure import inspect_virtual
+from cogmill.raster.vrt.vrt_checking import FoundMember, NamedMember
+from cogmill.raster.vrt.vrt_reading import opened_vrt
+from cogmill.raster.vrt.vrt_structure import inspect_vrt
 from cogmill.storage.location import Location
 from cogmill.storage.store import RangeReader, Storage
 
@@ -49,7 +49,7 @@ def inspected_virtual(source: Location, page: int | None, tools: Tools) -> Struc
         )
     data = _Member(source, tools.storage)
     _refuse_mask(source, tools.storage)
-    return inspect_virtual(data, lambda named: _found(named, tools.storage), tools.gdal_cache)
+    return inspect_vrt(data, lambda named: _found(named, tools.storage), tools.gdal_cache)
 
 
 class _Member:
@@ -67,7 +67,7 @@ class _Member:
             return data.read_ranges(ranges)
 
 
-def _found(named: Reference, storage: Storage) -> Found:
+def _found(named: NamedMember, storage: Storage) -> FoundMember:
     location = _location(named, storage)
     if storage.info(location) is None:
         raise Refused(
@@ -81,10 +81,10 @@ def _found(named: Reference, storage: Storage) -> Found:
     virtual = is_vrt(member)
     if virtual:
         _refuse_mask(location, storage)
-    return Found(member, path, virtual)
+    return FoundMember(member, path, virtual)
 
 
-def _location(named: Reference, storage: Storage) -> Location:
+def _location(named: NamedMember, storage: Storage) -> Location:
     """Return where a file is that a VRT names."""
     holder = Location.parse(named.holder)
     # As GDAL does: from where the VRT itself lies, not a link to it.
@@ -133,8 +133,8 @@ def source_pixels(
         The raster's file and the mask beside it; of a VRT only its members are read again.
     """
     match plan.structure.file:
-        case VirtualFile() as file:
-            with opened_virtual(plan.structure, file) as reader:
+        case VrtSource() as file:
+            with opened_vrt(plan.structure, file) as reader:
                 yield reader
         case _:
             yield SourceReader(plan.structure, data, mask)

@@ -27,10 +27,10 @@ from cogmill.job_types.raster_to_cog.results import (
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
 from cogmill.raster.cog.block_index import EncodedTile
-from cogmill.raster.cog.joining import Mosaic, Part
+from cogmill.raster.cog.joining import EncodedPart, JoinedParts
 from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS, encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels, cog_levels
-from cogmill.raster.cog.verify import verify
+from cogmill.raster.cog.verify import verify_cog
 from cogmill.raster.geometry.grid import OutputTile, Window
 from cogmill.raster.intermediate.piece_reading import Piece, PieceIndex, PieceReader
 from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
@@ -115,7 +115,7 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
             return TileResult(
                 row=params.row, col=params.col, staged=None, index=None, counted=counted
             )
-        verify(encoded.data, image, TILE_OVERVIEWS, encoded.tile)
+        verify_cog(encoded.data, image, TILE_OVERVIEWS, encoded.tile)
     data = encoded.data
     chunks = (data[first : first + _CHUNK] for first in range(0, len(data), _CHUNK))
     staged = stage_tile(job, tile, chunks, tools)
@@ -145,16 +145,16 @@ def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsRe
 
 
 @contextmanager
-def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[Mosaic]:
+def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[JoinedParts]:
     """Open the encoded output tiles of a job as one; each is opened when it is first read."""
     tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
     written = [tile for tile in tiles if tile.staged is not None]
     parts = []
     for tile in written:
         told = EncodedTile.model_validate(tile.index)
-        parts.append(Part(plan.tile(tile.row, tile.col).window, told.blocks, told.third))
+        parts.append(EncodedPart(plan.tile(tile.row, tile.col).window, told.blocks, told.third))
     with opened_parts([tile.staged for tile in written], tools) as read:
-        yield Mosaic(image=plan.image, parts=parts, overviews=TILE_OVERVIEWS, read=read)
+        yield JoinedParts(image=plan.image, parts=parts, overviews=TILE_OVERVIEWS, read=read)
 
 
 @contextmanager

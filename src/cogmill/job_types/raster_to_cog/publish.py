@@ -38,7 +38,7 @@ from cogmill.raster.cog.fragments import ASSEMBLED_LEVELS
 from cogmill.raster.cog.joining import one_cog
 from cogmill.raster.cog.tags import wanted_items
 from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS
-from cogmill.raster.cog.verify import verify_header, verify_levels
+from cogmill.raster.cog.verify import verify_cog_header, verify_levels
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.outline import window_outline
 from cogmill.raster.plan.raster_plan import RasterPlan
@@ -157,7 +157,7 @@ def _publish_mosaic(
         path = tools.storage.gdal_address(staged.final).path
         if path is not None:
             image = plan.tile_image(plan.tile(*place))
-            verify_header(path, image, TILE_OVERVIEWS)
+            verify_cog_header(path, image, TILE_OVERVIEWS)
             if place in assembled:
                 verify_levels(path, image, ASSEMBLED_LEVELS)
     for staged in everything[len(written) :]:
@@ -201,7 +201,7 @@ def _publish_one_cog(
     path = tools.storage.gdal_address(target).path
     if path is not None:
         try:
-            verify_header(path, plan.image, len(cog.levels) - 1)
+            verify_cog_header(path, plan.image, len(cog.levels) - 1)
             verify_levels(path, plan.image, range(proved + 1, len(cog.levels)))
         except VerificationFailed:
             tools.storage.delete(target)

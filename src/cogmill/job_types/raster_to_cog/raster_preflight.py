@@ -21,7 +21,7 @@ from cogmill.raster.geometry.control import Elevation
 from cogmill.raster.geometry.elevation import elevation_of
 from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.geometry.target import reference_grid
-from cogmill.raster.inspect.structure import Structure, inspect
+from cogmill.raster.inspect.structure import Structure, inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan import explain, planning
 from cogmill.raster.tiff.magic import is_vrt
@@ -90,7 +90,7 @@ def _inspected(source: Location, page: int | None, tools: Tools) -> Structure:
         path = tools.storage.gdal_address(source).path
         if path is None:
             raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
-        return inspect(data, path, mask, page)
+        return inspect_tiff(data, path, mask, page)
 
 
 def _like(inputs: Inputs, tools: Tools) -> Grid | None:

@@ -17,15 +17,15 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cogmill.raster.codecs.image_codecs import (
-    SCRATCH,
+    ENCODING_SCRATCH,
     decode_jpeg,
     decode_lerc,
     decode_webp,
     encode_jpeg,
     encode_lerc,
     encode_webp,
+    is_lossy,
     jpeg_tables,
-    loses,
     most_lerc_bytes,
 )
 from cogmill.raster.options.creation_options import Compression
@@ -140,12 +140,12 @@ class BlockCodec(BaseModel):
     @property
     def scratch(self) -> int:
         """Return what encoding one block holds, in bytes, beside the block and its copies."""
-        return self.block * self.block * SCRATCH.get(self.compression, 0)
+        return self.block * self.block * ENCODING_SCRATCH.get(self.compression, 0)
 
     @property
     def lossy(self) -> bool:
         """Return whether pixels come back changed, so that no value can mark invalid ones."""
-        return loses(self.compression, self.dtype, self.quality, self.max_z_error)
+        return is_lossy(self.compression, self.dtype, self.quality, self.max_z_error)
 
     @property
     def keeps_bits(self) -> bool:

@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 #: The WebP quality that GDAL's COG driver takes for lossless, and so do we.
 LOSSLESS_QUALITY: Final = 100
 #: What encoding one block holds at most, in bytes a pixel: measured, noise, 512 to 4096 pixels.
-SCRATCH: Final[Mapping[str, int]] = MappingProxyType({"webp": 72, "jpeg": 12})
+ENCODING_SCRATCH: Final[Mapping[str, int]] = MappingProxyType({"webp": 72, "jpeg": 12})
 #: Types that LERC knows.
 LERC_TYPES: Final = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64",
@@ -37,7 +37,7 @@ _QUANTIZATION, _APPLICATION, _SCAN = 0xDB, 0xE0, 0xDA
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 
 
-def loses(
+def is_lossy(
     compression: str, dtype: str, quality: int | None = None, max_z_error: float | None = None
 ) -> bool:
     """Return whether pixels come back changed.
@@ -167,7 +167,7 @@ def decode_lerc(data: bytes) -> Array:
     return values
 
 
-def settle(block: Array, valid: npt.NDArray[np.bool_]) -> None:
+def fill_invalid(block: Array, valid: npt.NDArray[np.bool_]) -> None:
     """Replace pixels that mean nothing by what disturbs the others least, in place.
 
     What lies under a mask costs bytes, and bleeds into its neighbours where a codec is lossy. Whole

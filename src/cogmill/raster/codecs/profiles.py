@@ -14,7 +14,7 @@ from cogmill.raster.codecs.block_codec import BlockCodec, Predictor
 from cogmill.raster.codecs.image_codecs import LERC_TYPES
 from cogmill.raster.options.creation_options import LERC, LEVELS, Compression
 
-Number = TypeVar("Number", int, float)
+_Figure = TypeVar("_Figure", int, float)
 
 #: Bands up to which pixels are interleaved; beyond, reading one band would fetch too many.
 _INTERLEAVED_BANDS: Final = 4
@@ -93,7 +93,7 @@ class Samples(BaseModel):
     together: bool | None = None
 
 
-def profile(
+def profile_codec(
     name: str, samples: Samples, block: int = 512, options: CodecOptions | None = None
 ) -> BlockCodec:
     """Return the codec that a profile stands for, for these pixels.
@@ -145,7 +145,7 @@ def profile(
             f"choose one of {', '.join(_fitting(samples))}",
         )
     together = holds_together(codec, samples)
-    return codec.model_copy(update={"samples": carried(codec, samples) if together else 1})
+    return codec.model_copy(update={"samples": written_bands(codec, samples) if together else 1})
 
 
 def drops_alpha(codec: BlockCodec) -> bool:
@@ -153,7 +153,7 @@ def drops_alpha(codec: BlockCodec) -> bool:
     return codec.lossy and codec.compression != "webp"
 
 
-def carried(codec: BlockCodec, samples: Samples) -> int:
+def written_bands(codec: BlockCodec, samples: Samples) -> int:
     """Return how many bands are written."""
     dropped = drops_alpha(codec) and samples.alpha_band is not None
     return max(samples.bands - dropped, 1)
@@ -161,7 +161,7 @@ def carried(codec: BlockCodec, samples: Samples) -> int:
 
 def holds_together(codec: BlockCodec, samples: Samples) -> bool:
     """Return whether a block holds all bands."""
-    bands = carried(codec, samples)
+    bands = written_bands(codec, samples)
     if bands == 1 or samples.together is not None:
         return bands == 1 or bool(samples.together)
     # LERC has one mask for all samples of a pixel, so it cannot say that one band alone is NaN.
@@ -183,7 +183,7 @@ def cannot_hold(codec: BlockCodec, samples: Samples) -> str | None:
 
 
 def _jpeg_cannot_hold(codec: BlockCodec, samples: Samples) -> str | None:
-    bands = carried(codec, samples)
+    bands = written_bands(codec, samples)
     if samples.dtype != "uint8":
         return f"JPEG holds uint8, and they are {samples.dtype}"
     if bands not in (1, 3):
@@ -208,7 +208,7 @@ def _webp_cannot_hold(codec: BlockCodec, samples: Samples) -> str | None:
 def _lerc_cannot_hold(codec: BlockCodec, samples: Samples) -> str | None:
     if samples.dtype not in LERC_TYPES:
         return f"LERC holds {', '.join(LERC_TYPES)}, and they are {samples.dtype}"
-    several = holds_together(codec, samples) and carried(codec, samples) > 1
+    several = holds_together(codec, samples) and written_bands(codec, samples) > 1
     if several and np.dtype(samples.dtype).kind == "f":
         return "LERC holds floats band by band, and INTERLEAVE=PIXEL puts them together"
     return None
@@ -243,7 +243,9 @@ def _level(name: str, found: Profile, asked: int | None) -> int | None:
     return asked
 
 
-def _number(name: str, option: str, default: Number | None, asked: Number | None) -> Number | None:
+def _number(
+    name: str, option: str, default: _Figure | None, asked: _Figure | None
+) -> _Figure | None:
     if asked is not None and default is None:
         raise Refused(f"profile {name} has no {option}", f"leave {option} out")
     return default if asked is None else asked

@@ -92,30 +92,30 @@ def claim_check(page: tifffile.TiffPage) -> Callable[[bytes], None]:
     compression = int(page.compression)
     if compression == _LERC:
         unpack = _unpacker(page, most)
-        return lambda data: demand_within("lerc", unpack(data), most)
+        return lambda data: demand_claim_within("lerc", unpack(data), most)
     name = {_JPEG: "jpeg", _WEBP: "webp"}.get(compression)
     if name is None:
         return lambda data: None
-    return lambda data: demand_within(name, data, most)
+    return lambda data: demand_claim_within(name, data, most)
 
 
-def _most(page: tifffile.TiffPage) -> Claim:
+def _most(page: tifffile.TiffPage) -> SizeClaim:
     """Return how large a block is at most: a tile, or a strip of all its rows."""
     samples = 1 if int(page.planarconfig) == _SEPARATE else page.samplesperpixel
     rows, cols = min(page.rowsperstrip, page.imagelength), page.imagewidth
     if page.is_tiled:
         rows, cols = page.tilelength, page.tilewidth
-    return Claim(rows, cols, samples, np.dtype(page.dtype).itemsize)
+    return SizeClaim(rows, cols, samples, np.dtype(page.dtype).itemsize)
 
 
-def _jpeg(page: tifffile.TiffPage, most: Claim) -> BlockDecoder:
+def _jpeg(page: tifffile.TiffPage, most: SizeClaim) -> BlockDecoder:
     tables, bits, samples = page.jpegtables, page.bitspersample, most.samples
     stored = out = _AS_THEY_ARE.get(samples, "unknown")
     if int(page.photometric) == _YCBCR and samples == 3:
         stored = "ycbcr"
 
     def decode(data: bytes) -> Array:
-        demand_within("jpeg", data, most)
+        demand_claim_within("jpeg", data, most)
         pixels: Array = imagecodecs.jpeg_decode(
             data, bitspersample=bits, tables=tables, colorspace=stored, outcolorspace=out
         )
@@ -124,16 +124,16 @@ def _jpeg(page: tifffile.TiffPage, most: Claim) -> BlockDecoder:
     return decode
 
 
-def _webp(most: Claim) -> BlockDecoder:
+def _webp(most: SizeClaim) -> BlockDecoder:
     def decode(data: bytes) -> Array:
-        demand_within("webp", data, most)
+        demand_claim_within("webp", data, most)
         pixels: Array = imagecodecs.webp_decode(data, hasalpha=most.samples == 4 or None)
         return pixels
 
     return decode
 
 
-def _unpacker(page: tifffile.TiffPage, most: Claim) -> Callable[[bytes], bytes]:
+def _unpacker(page: tifffile.TiffPage, most: SizeClaim) -> Callable[[bytes], bytes]:
     """Return what undoes the packing of LERC's bytes, as far as they can be LERC."""
     _, packed = page.tags.valueof(_LERC_PARAMETERS, (0, 0))
     unpack = _UNPACK.get(packed)
@@ -142,12 +142,12 @@ def _unpacker(page: tifffile.TiffPage, most: Claim) -> Callable[[bytes], bytes]:
     return lambda data: unpack(data, most_lerc_bytes(most.nbytes))
 
 
-def _lerc(unpack: Callable[[bytes], bytes], most: Claim) -> BlockDecoder:
+def _lerc(unpack: Callable[[bytes], bytes], most: SizeClaim) -> BlockDecoder:
     samples = most.samples
 
     def decode(data: bytes) -> Array:
         stream = unpack(data)
-        demand_within("lerc", stream, most)
+        demand_claim_within("lerc", stream, most)
         # The stub knows no stream without a mask.
         found: tuple[Array, Array | None] = imagecodecs.lerc_decode(stream, masks=True)
         values, mask = (None if each is None else _samples_last(each) for each in found)
@@ -183,7 +183,7 @@ _WITH_CHECKSUM, _WITH_SAMPLES = 3, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SizeClaim:
     """What a stream says of itself, or what a block may be at most.
 
     Attributes
@@ -207,7 +207,7 @@ class Claim:
         return self.rows * self.cols * self.samples * self.itemsize
 
 
-def demand_within(compression: str, data: bytes, most: Claim) -> None:
+def demand_claim_within(compression: str, data: bytes, most: SizeClaim) -> None:
     """Refuse a block whose stream says that it is larger than the TIFF's blocks are.
 
     Parameters
@@ -216,7 +216,7 @@ def demand_within(compression: str, data: bytes, most: Claim) -> None:
         ``jpeg``, ``webp`` or ``lerc``.
     data : bytes
         The stream; of LERC what was packed once more is unpacked.
-    most : Claim
+    most : SizeClaim
         What a block of the TIFF is.
 
     Raises
@@ -235,7 +235,7 @@ def demand_within(compression: str, data: bytes, most: Claim) -> None:
         )
 
 
-def _jpeg_claim(data: bytes) -> Claim:
+def _jpeg_claim(data: bytes) -> SizeClaim:
     at = 0
     while (at := data.find(b"\xff", at)) >= 0:
         while data[at] == 0xFF:
@@ -244,7 +244,7 @@ def _jpeg_claim(data: bytes) -> Claim:
         at += 1
         if marker in _FRAMES:
             bits, rows, cols, samples = struct.unpack_from(">BHHB", data, at + 2)
-            return Claim(rows, cols, samples, -(-bits // 8))
+            return SizeClaim(rows, cols, samples, -(-bits // 8))
         if marker in (_SCAN, _END):
             break
         if marker not in _BARE:
@@ -252,7 +252,7 @@ def _jpeg_claim(data: bytes) -> Claim:
     raise ValueError("no frame header comes before its pixels")
 
 
-def _webp_claim(data: bytes) -> Claim:
+def _webp_claim(data: bytes) -> SizeClaim:
     kind = data[12:16]
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise ValueError("it is no WebP")
@@ -266,14 +266,14 @@ def _webp_claim(data: bytes) -> Claim:
     else:
         raise ValueError("it is no WebP of one image")
     # Alpha or not: as many samples come out as are asked for, but never fewer than colours.
-    return Claim(rows, cols, 3, 1)
+    return SizeClaim(rows, cols, 3, 1)
 
 
-def _lerc_claim(data: bytes) -> Claim:
+def _lerc_claim(data: bytes) -> SizeClaim:
     if data.startswith(_LERC1):
         rows, cols = struct.unpack_from("<II", data, len(_LERC1) + 8)
-        return Claim(rows, cols, data.count(_LERC1), 4)
-    first: Claim | None = None
+        return SizeClaim(rows, cols, data.count(_LERC1), 4)
+    first: SizeClaim | None = None
     at = bands = 0
     while data[at : at + len(_LERC2)] == _LERC2:
         claim, length = _lerc2_claim(data, at + len(_LERC2))
@@ -282,10 +282,10 @@ def _lerc_claim(data: bytes) -> Claim:
         at += max(length, 1)
     if first is None:
         raise ValueError("it is no LERC")
-    return Claim(first.rows, first.cols, first.samples * bands, first.itemsize)
+    return SizeClaim(first.rows, first.cols, first.samples * bands, first.itemsize)
 
 
-def _lerc2_claim(data: bytes, at: int) -> tuple[Claim, int]:
+def _lerc2_claim(data: bytes, at: int) -> tuple[SizeClaim, int]:
     """Return what one blob says, and its length in bytes."""
     (version,) = struct.unpack_from("<I", data, at)
     at += 8 if version >= _WITH_CHECKSUM else 4
@@ -298,9 +298,9 @@ def _lerc2_claim(data: bytes, at: int) -> tuple[Claim, int]:
     length, kind = struct.unpack_from("<II", data, at + 8)
     if kind >= len(_LERC_SIZES):
         raise ValueError(f"its type is LERC's number {kind}, which there is not")
-    return Claim(rows, cols, samples, _LERC_SIZES[kind]), length
+    return SizeClaim(rows, cols, samples, _LERC_SIZES[kind]), length
 
 
-_READERS: Final[Mapping[str, Callable[[bytes], Claim]]] = MappingProxyType(
+_READERS: Final[Mapping[str, Callable[[bytes], SizeClaim]]] = MappingProxyType(
     {"jpeg": _jpeg_claim, "webp": _webp_claim, "lerc": _lerc_claim}
 )

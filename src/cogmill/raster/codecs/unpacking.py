@@ -38,7 +38,7 @@ _STARTS: Final = np.cumsum(_WIDTHS) - _WIDTHS
 _SEGMENT_BYTES: Final = int(_STARTS[-1] + 12) // 8 + 4
 
 
-class Damaged(ValueError):
+class DamagedStream(ValueError):
     """Encoded bytes that no encoder writes; what is said is for the message."""
 
 
@@ -55,7 +55,7 @@ def _inflated(parts: Iterable[bytes]) -> Iterator[bytes]:
                 yield unpacker.decompress(rest, PORTION)
         yield unpacker.flush()
     except zlib.error as error:
-        raise Damaged(str(error)) from error
+        raise DamagedStream(str(error)) from error
 
 
 def _zstd(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -68,7 +68,7 @@ def _zstd(parts: Iterable[bytes]) -> Iterator[bytes]:
             if unpacker.eof:
                 return
     except zstd.ZstdError as error:
-        raise Damaged(str(error)) from error
+        raise DamagedStream(str(error)) from error
 
 
 def _packbits(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ def _lzw(parts: Iterable[bytes]) -> Iterator[bytes]:
     begin = _FIRST_WIDTH  # the bit of `held` behind a clear code
     for part in parts:
         if not held and part[:1] != _CLEAR_FIRST:
-            raise Damaged("LZW that does not begin with a clear code")
+            raise DamagedStream("LZW that does not begin with a clear code")
         held += part
         at, stop = begin, begin
         while (found := _next_clear(held, at)) is not None:
@@ -118,7 +118,7 @@ def _lzw(parts: Iterable[bytes]) -> Iterator[bytes]:
             gone = (at - _FIRST_WIDTH) // 8
             held, begin = held[gone:], at - 8 * gone
         elif len(held) > 2 * _SEGMENT_BYTES:
-            raise Damaged(f"LZW with no clear code in {_SEGMENT_BYTES} bytes")
+            raise DamagedStream(f"LZW with no clear code in {_SEGMENT_BYTES} bytes")
     if 8 * len(held) > begin:
         # An encoder may leave its end code out.
         yield _decoded_codes(held, begin, 8 * len(held), whole=False)

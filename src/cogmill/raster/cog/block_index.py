@@ -148,7 +148,7 @@ class EncodedTile(BaseModel):
         At full resolution: not masked, not transparent, or with a value in any band.
     checksums : tuple of int
         For each level, the CRC-32 of its pixels and mask, row of blocks by row of blocks, as they
-        are decoded; `verify` compares it with what GDAL reads, for raw, LZW and Zstandard blocks
+        are decoded; `verify_cog` compares it with what GDAL reads, for raw, LZW and zstd blocks
         have no checksum.
     third : EncodedBlocks or None
         Where the third overview lies once more, losslessly, behind the file's end: a lossy codec

@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.raster.codecs.block_codec import encode_mask
-from cogmill.raster.codecs.image_codecs import settle
+from cogmill.raster.codecs.image_codecs import fill_invalid
 from cogmill.raster.cog.cascade import BlockRow
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.reduction import Array
 
 #: Pixels ``(band, row, col)``, and which of them are valid ``(row, col)``, None without a mask.
-Rows = tuple[Array, npt.NDArray[Any] | None]
+PixelRows = tuple[Array, npt.NDArray[Any] | None]
 
 
-def checksum(rows: Rows, before: int = 0) -> int:
+def checksum(rows: PixelRows, before: int = 0) -> int:
     """Return the CRC-32 of pixels and mask, continuing another."""
     pixels, mask = rows
     value = zlib.crc32(_bytes(pixels), before)
@@ -95,7 +95,7 @@ def _encode(image: CogImage, pixels: Array, valid: npt.NDArray[np.bool_] | None)
         block[...] = image.fill
     block[:rows, :cols] = np.moveaxis(pixels, 0, 2)
     if valid is not None:
-        settle(block[:rows, :cols, : image.alpha], valid)
+        fill_invalid(block[:rows, :cols, : image.alpha], valid)
     if lossy:
         block[rows:, :cols] = block[rows - 1, :cols]
         block[:, cols:] = block[:, cols - 1 : cols]

@@ -30,9 +30,9 @@ from cogmill.raster.cog.tags import (
     OFFSETS,
     Tag,
     image_tags,
-    number,
+    number_tag,
     overview_tags,
-    table,
+    table_tag,
 )
 
 Counts = npt.NDArray[np.int64]
@@ -138,7 +138,7 @@ class CogHeader:
     level_starts: tuple[int, ...]
 
 
-def header(image: CogImage, levels: Sequence[EncodedLevel]) -> CogHeader:
+def cog_header(image: CogImage, levels: Sequence[EncodedLevel]) -> CogHeader:
     """Return the header of a COG; the size of every block must be known.
 
     Parameters
@@ -173,13 +173,13 @@ def header(image: CogImage, levels: Sequence[EncodedLevel]) -> CogHeader:
     )
 
 
-def frame(block: bytes) -> bytes:
+def frame_block(block: bytes) -> bytes:
     """Return a block as a record: its size before it, its last four bytes behind it."""
     return b"".join((len(block).to_bytes(_LEADER, "little"), block, block[-4:].rjust(4, b"\0")))
 
 
-def unframe(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the blocks of records that follow each other, none cut in two; `frame` framed them."""
+def unframe_blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of whole records that follow each other, as `frame_block` makes them."""
     for chunk in chunks:
         position = 0
         while position < len(chunk):
@@ -264,19 +264,19 @@ class _Directories:
         counts = level.mask_byte_counts if mask else level.image_byte_counts
         blocks = 0 if counts is None else len(counts)
         tags = [
-            number(256, level.width),
-            number(257, level.height),
-            number(259, _DEFLATE if mask else codec.tag),
-            number(284, 2 if image.planes > 1 and not mask else 1),
-            number(322, codec.block),
-            number(323, codec.block),
-            table(OFFSETS, blocks, LONG8 if self.bigtiff else LONG),
-            table(BYTE_COUNTS, blocks, LONG),
+            number_tag(256, level.width),
+            number_tag(257, level.height),
+            number_tag(259, _DEFLATE if mask else codec.tag),
+            number_tag(284, 2 if image.planes > 1 and not mask else 1),
+            number_tag(322, codec.block),
+            number_tag(323, codec.block),
+            table_tag(OFFSETS, blocks, LONG8 if self.bigtiff else LONG),
+            table_tag(BYTE_COUNTS, blocks, LONG),
         ]
         if kind:
             tags.append(Tag(254, LONG, 1, struct.pack("<I", kind), 4))
         if codec.predictor != 1 and not mask:
-            tags.append(number(317, codec.predictor))
+            tags.append(number_tag(317, codec.predictor))
         return tags
 
     def _directory_size(self, directory: _Directory) -> int:
@@ -352,7 +352,12 @@ def _ghost(image: CogImage) -> bytes:
 
 
 def _mask_tags() -> list[Tag]:
-    return [number(258, 1), number(262, _PHOTOMETRIC_MASK), number(277, 1), number(339, 1)]
+    return [
+        number_tag(258, 1),
+        number_tag(262, _PHOTOMETRIC_MASK),
+        number_tag(277, 1),
+        number_tag(339, 1),
+    ]
 
 
 def _sorted(tags: Sequence[Tag]) -> tuple[Tag, ...]:

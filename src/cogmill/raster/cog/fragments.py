@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from cogmill.raster.codecs.block_codec import BlockCodec
-from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.block_rows import PixelRows
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS
 from cogmill.raster.cog.upper_levels import streaming_memory
@@ -82,7 +82,7 @@ def reduced_rows(
     image: CogImage,
     pieces: Sequence[Piece],
     open_piece: Callable[[str], AbstractContextManager[ByteSource]],
-) -> Iterator[Rows]:
+) -> Iterator[PixelRows]:
     """Yield the first overview of an output tile from top to bottom, a row of blocks at a time.
 
     Parameters

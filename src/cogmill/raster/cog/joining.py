@@ -18,22 +18,22 @@ import numpy.typing as npt
 from cogmill.errors import PermanentError
 from cogmill.raster.codecs.block_codec import decode_mask
 from cogmill.raster.cog.block_index import EncodedBlocks, section_row_starts
-from cogmill.raster.cog.block_rows import Rows, encode_row
+from cogmill.raster.cog.block_rows import PixelRows, encode_row
 from cogmill.raster.cog.cascade import BlockRow
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.file_layout import (
     CogHeader,
     EncodedLevel,
-    frame,
-    header,
-    unframe,
+    cog_header,
+    frame_block,
+    unframe_blocks,
 )
 from cogmill.raster.cog.reduction import Array, level_sizes
 from cogmill.raster.geometry.grid import Window
 
 
 @dataclass(frozen=True)
-class Part:
+class EncodedPart:
     """An encoded rectangle of an image.
 
     Attributes
@@ -52,14 +52,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class JoinedParts:
     """The encoded parts of one image.
 
     Attributes
     ----------
     image : CogImage
         All of it.
-    parts : sequence of Part
+    parts : sequence of EncodedPart
         Disjoint; what none covers has no valid pixel.
     overviews : int
         How many overviews every part has.
@@ -68,7 +68,7 @@ class Mosaic:
     """
 
     image: CogImage
-    parts: Sequence[Part]
+    parts: Sequence[EncodedPart]
     overviews: int
     read: Callable[[int, int, int], bytes]
 
@@ -189,7 +189,7 @@ class Mosaic:
             )
         return data
 
-    def coarsest(self) -> Iterator[Rows]:
+    def coarsest(self) -> Iterator[PixelRows]:
         """Yield the last level that the parts have, decoded, a row of blocks at a time.
 
         Its pixels are those that were encoded, never what a lossy codec made of them.
@@ -203,7 +203,7 @@ class Mosaic:
             mask = np.empty((rows, width), bool) if image.has_mask else None
             sections = 1 if image.planes == 1 else image.planes + image.has_mask
             for section in range(sections):
-                blocks = unframe(self._records(layer, level, section, row))
+                blocks = unframe_blocks(self._records(layer, level, section, row))
                 _decode_row(image, section, blocks, (pixels, mask))
             yield pixels, mask
 
@@ -225,7 +225,7 @@ class _Layer:
     """
 
     image: CogImage
-    blocks: Callable[[Part], EncodedBlocks]
+    blocks: Callable[[EncodedPart], EncodedBlocks]
 
     @cached_property
     def empty(self) -> tuple[bytes, bytes | None]:
@@ -240,13 +240,13 @@ class _Layer:
         """Return the record of such a block, by the section it is in."""
         image, mask = self.empty
         if mask is None:
-            return frame(image)
+            return frame_block(image)
         if self.image.planes == 1:
-            return frame(image) + frame(mask)
-        return frame(mask if section == self.image.planes else image)
+            return frame_block(image) + frame_block(mask)
+        return frame_block(mask if section == self.image.planes else image)
 
 
-def _kept_exact(part: Part) -> EncodedBlocks:
+def _kept_exact(part: EncodedPart) -> EncodedBlocks:
     if part.exact is None:
         raise ValueError(f"{part.window} was encoded lossily, and its exact pixels are not there")
     return part.exact
@@ -287,7 +287,7 @@ class OneCog:
 
     header: CogHeader
     levels: tuple[EncodedLevel, ...]
-    _mosaic: Mosaic
+    _parts: JoinedParts
     _upper: EncodedBlocks
     _read_upper: Callable[[int, int], bytes]
 
@@ -300,19 +300,19 @@ class OneCog:
             When an object does not hold what its task told.
         """
         yield self.header.data
-        planes = self._mosaic.image.planes
+        planes = self._parts.image.planes
         for number, level in reversed(list(enumerate(self.levels))):
-            rows, _ = level.blocks(self._mosaic.image.block)
+            rows, _ = level.blocks(self._parts.image.block)
             for section in range(len(level.sections(planes))):
                 for row in range(rows):
-                    if number <= self._mosaic.overviews:
-                        yield from self._mosaic.records(number, section, row)
+                    if number <= self._parts.overviews:
+                        yield from self._parts.records(number, section, row)
                     else:
                         yield self._upper_records(number, section, row)
 
     def index(self) -> EncodedBlocks:
         """Return where the blocks of all levels lie in the file."""
-        image = self._mosaic.image
+        image = self._parts.image
         starts = [
             section_row_starts(level, start, image)
             for level, start in zip(self.levels, self.header.level_starts, strict=True)
@@ -332,13 +332,13 @@ class OneCog:
 
 
 def one_cog(
-    mosaic: Mosaic, upper: EncodedBlocks, read_upper: Callable[[int, int], bytes]
+    parts: JoinedParts, upper: EncodedBlocks, read_upper: Callable[[int, int], bytes]
 ) -> OneCog:
-    """Return the one file of a mosaic: its header is made, its data is read when it is streamed.
+    """Return the one file of these parts: its header is made, its data is read when it is streamed.
 
     Parameters
     ----------
-    mosaic : Mosaic
+    parts : JoinedParts
         The parts.
     upper : EncodedBlocks
         What `UpperLevels.blocks` told.
@@ -352,9 +352,7 @@ def one_cog(
     Refused
         When a GeoTIFF cannot say what the image says.
     """
-    if upper.first_level != mosaic.overviews + 1:
-        raise ValueError(
-            f"levels from {upper.first_level} on above {mosaic.overviews} of the parts"
-        )
-    levels = (*mosaic.levels(), *upper.levels)
-    return OneCog(header(mosaic.image, levels), levels, mosaic, upper, read_upper)
+    if upper.first_level != parts.overviews + 1:
+        raise ValueError(f"levels from {upper.first_level} on above {parts.overviews} of the parts")
+    levels = (*parts.levels(), *upper.levels)
+    return OneCog(cog_header(parts.image, levels), levels, parts, upper, read_upper)

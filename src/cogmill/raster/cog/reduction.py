@@ -66,7 +66,7 @@ def overview_count(width: int, height: int, block: int, least: int = 3) -> int:
     return max(count, least)
 
 
-def reduce(
+def reduce_by_two(
     pixels: Array, valid: Mask | None, method: Method = "average", nodata: float | None = None
 ) -> tuple[Array, Mask | None]:
     """Return the pixels at half the resolution, and which of them are valid.
@@ -118,7 +118,7 @@ def _reduce_piece(pixels: Array, valid: Mask | None, method: Method, nodata: flo
     corners = _corners(pixels)
     flags = None if valid is None else _corners(valid)
     if method == "average":
-        out = _average(corners, flags)
+        out = _average_of_four(corners, flags)
         if nodata is not None:
             _leave_nodata(out, nodata)
     elif method == "mode":
@@ -155,7 +155,7 @@ def _counts(flags: Corners, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(a + b + c + d, shape)
 
 
-def _average(corners: Corners, flags: Corners | None) -> Array:
+def _average_of_four(corners: Corners, flags: Corners | None) -> Array:
     dtype = corners[0].dtype
     if flags is not None:
         corners = _zero_invalid(corners, flags)
@@ -315,7 +315,7 @@ class Reduction:
         return different
 
     def halve(self, pixels: Array, mask: Mask | None) -> tuple[Array, Mask | None]:
-        """Return pixels and mask at half the resolution, shapes as in `reduce`."""
+        """Return pixels and mask at half the resolution, shapes as in `reduce_by_two`."""
         valid = self.valid(pixels, mask)
-        half, half_valid = reduce(pixels, valid, self.method, self.nodata)
+        half, half_valid = reduce_by_two(pixels, valid, self.method, self.nodata)
         return half, half_valid if mask is not None else None

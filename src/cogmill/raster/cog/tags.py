@@ -74,14 +74,14 @@ class Tag:
         return self.code in (OFFSETS, BYTE_COUNTS)
 
 
-def number(code: int, *values: int) -> Tag:
+def number_tag(code: int, *values: int) -> Tag:
     """Return a tag of whole numbers, 16 bits wide where they fit."""
     kind = SHORT if max(values) < 1 << 16 else LONG
     data = struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values)
     return Tag(code, kind, len(values), data, len(data))
 
 
-def table(code: int, count: int, kind: int) -> Tag:
+def table_tag(code: int, count: int, kind: int) -> Tag:
     """Return a table of blocks whose values are written later."""
     return Tag(code, kind, count, b"", count * struct.calcsize(f"<{_FORMATS[kind]}"))
 

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.raster.cog.block_index import EncodedBlocks, EncodedTile, section_row_starts
-from cogmill.raster.cog.block_rows import Rows, checksum, decode_row, encode_row
+from cogmill.raster.cog.block_rows import PixelRows, checksum, decode_row, encode_row
 from cogmill.raster.cog.cascade import BlockRow, Cascade
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.file_layout import (
     CogHeader,
     EncodedLevel,
-    frame,
-    header,
+    cog_header,
+    frame_block,
 )
 from cogmill.raster.cog.reduction import Array, Method, level_sizes
 
@@ -50,7 +50,7 @@ class EncodedFile:
 
     data: bytes
     tile: EncodedTile
-    reduced: Rows | None = None
+    reduced: PixelRows | None = None
 
 
 class _Spool:
@@ -101,12 +101,12 @@ class _GrowingLevel:
         for counts, spool, blocks in zip(self._images, self.spools, images, strict=False):
             counts += map(len, blocks)
             for index, block in enumerate(blocks):
-                spool.write(frame(block))
+                spool.write(frame_block(block))
                 if masks and len(images) == 1:
-                    spool.write(frame(masks[index]))
+                    spool.write(frame_block(masks[index]))
         if len(images) > 1:
             for mask in masks:
-                self.spools[-1].write(frame(mask))
+                self.spools[-1].write(frame_block(mask))
         self._masks += map(len, masks)
 
     def finish(self) -> EncodedLevel:
@@ -119,7 +119,7 @@ class _GrowingLevel:
 
 def encode_tile(
     image: CogImage,
-    rows: Iterable[Rows],
+    rows: Iterable[PixelRows],
     method: Method,
     overviews: int = TILE_OVERVIEWS,
     *,
@@ -183,7 +183,7 @@ def encode_tile(
     if seen != image.grid.height:
         raise ValueError(f"{seen} rows of pixels for a tile of {image.grid.height}")
     finished = [level.finish() for level in levels]
-    head = header(image, finished)
+    head = cog_header(image, finished)
     starts = [
         section_row_starts(level, start, image)
         for level, start in zip(finished, head.level_starts, strict=True)
@@ -198,7 +198,7 @@ def encode_tile(
     return EncodedFile(_join(head, levels, third), tile, _stacked(reduced) if above else None)
 
 
-def _stacked(rows: Sequence[BlockRow]) -> Rows:
+def _stacked(rows: Sequence[BlockRow]) -> PixelRows:
     masks = [row.mask for row in rows if row.mask is not None]
     pixels = np.concatenate([row.pixels for row in rows], axis=1)
     return pixels, np.concatenate(masks) if masks else None

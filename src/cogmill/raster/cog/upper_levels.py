@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 
 from cogmill.raster.cog.block_index import EncodedBlocks
-from cogmill.raster.cog.block_rows import Rows, encode_row
+from cogmill.raster.cog.block_rows import PixelRows, encode_row
 from cogmill.raster.cog.cascade import BlockRow, Cascade
 from cogmill.raster.cog.cog_image import CogImage
-from cogmill.raster.cog.file_layout import EncodedLevel, frame
+from cogmill.raster.cog.file_layout import EncodedLevel, frame_block
 from cogmill.raster.cog.reduction import Method, level_sizes, overview_count
 from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS, encode_memory
 from cogmill.raster.memory import PROCESS_BASE
@@ -93,7 +93,7 @@ class UpperLevels:
         self._starts: list[list[list[int]]] = [[] for _ in self._sizes]
         self._written = position
 
-    def chunks(self, rows: Iterable[Rows]) -> Iterator[bytes]:
+    def chunks(self, rows: Iterable[PixelRows]) -> Iterator[bytes]:
         """Yield the records of all upper levels, a row of blocks at a time, as they come about.
 
         Parameters
@@ -113,8 +113,8 @@ class UpperLevels:
     def _encode(self, row: BlockRow) -> Iterator[bytes]:
         index = row.level - self._levels.start
         images, masks = encode_row(self._image, row)
-        sections = [list(map(frame, blocks)) for blocks in images]
-        framed = list(map(frame, masks))
+        sections = [list(map(frame_block, blocks)) for blocks in images]
+        framed = list(map(frame_block, masks))
         if framed and len(sections) == 1:
             sections = [[both for pair in zip(sections[0], framed, strict=True) for both in pair]]
         elif framed:

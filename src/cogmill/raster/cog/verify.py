@@ -26,7 +26,7 @@ from cogmill.errors import VerificationFailed
 from cogmill.raster.cog.block_index import EncodedTile
 from cogmill.raster.cog.block_rows import checksum, decode_row
 from cogmill.raster.cog.cog_image import CogImage
-from cogmill.raster.cog.file_layout import unframe
+from cogmill.raster.cog.file_layout import unframe_blocks
 from cogmill.raster.cog.reduction import Array, level_sizes
 from cogmill.raster.cog.tags import crs_of, ungeoreferenced_is_no_news
 
@@ -41,7 +41,7 @@ _REMEDY: Final = "report it: nothing was published"
 _OurRows = Callable[[int, int], Array]
 
 
-def verify(
+def verify_cog(
     file: bytes | str,
     image: CogImage,
     overviews: int,
@@ -69,7 +69,7 @@ def verify(
     ValueError
         When a JPEG of colours is to be compared and not given as bytes.
     """
-    verify_header(file, image, overviews)
+    verify_cog_header(file, image, overviews)
     with _opened(file) as (path, options):
         for number in range(overviews + 1):
             with _level(path, options, number) as dataset:
@@ -81,7 +81,7 @@ def verify(
                 )
 
 
-def verify_header(file: bytes | str, image: CogImage, overviews: int) -> None:
+def verify_cog_header(file: bytes | str, image: CogImage, overviews: int) -> None:
     """Compare what a COG says of itself with what was meant; no block is read.
 
     For a committed file: its bytes were proved before they were staged, and again by checksum.
@@ -89,7 +89,7 @@ def verify_header(file: bytes | str, image: CogImage, overviews: int) -> None:
     Parameters
     ----------
     file, image, overviews
-        As in `verify`.
+        As in `verify_cog`.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def verify_levels(file: bytes | str, image: CogImage, levels: range) -> None:
     Parameters
     ----------
     file, image
-        As in `verify`.
+        As in `verify_cog`.
     levels : range
         Their numbers; 0 is the full resolution.
 
@@ -206,7 +206,7 @@ def _our_rows(
 
     def decoded(row: int, rows: int) -> Array:
         offset, length = tile.blocks.run(number, 0, row)
-        blocks = list(unframe([file[offset : offset + length]]))
+        blocks = list(unframe_blocks([file[offset : offset + length]]))
         # The mask's blocks lie between those of the image.
         try:
             return decode_row(image, (rows, width), [blocks[:: 1 + image.has_mask]])

@@ -59,7 +59,7 @@ class Polynomial(BaseModel):
     ----------
     order : int
         1 to 3.
-    points : tuple of Point
+    points : tuple of ControlPoint
         In the system of the grid.
     """
 
@@ -93,7 +93,7 @@ class Spline(BaseModel):
 
     Attributes
     ----------
-    points : tuple of Point
+    points : tuple of ControlPoint
         In the system of the grid.
     """
 
@@ -260,7 +260,7 @@ def control_by_points(points: tuple[ControlPoint, ...], how: str, name: str) -> 
 
     Parameters
     ----------
-    points : tuple of Point
+    points : tuple of ControlPoint
         In one system.
     how : str
         ``1``, ``2``, ``3`` (a polynomial of that order) or ``tps``.

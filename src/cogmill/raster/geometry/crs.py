@@ -177,7 +177,7 @@ def transform_points(
 def transform_points_back(
     ends: tuple[str, str], pipeline: str | None, xs: npt.ArrayLike, ys: npt.ArrayLike
 ) -> tuple[Floats, Floats]:
-    """Take points the other way: from ``ends[1]`` to ``ends[0]``; see `transform`."""
+    """Take points the other way: from ``ends[1]`` to ``ends[0]``; see `transform_points`."""
     return _points(ends[::-1], pipeline, (xs, ys), TransformDirection.INVERSE)
 
 
@@ -286,7 +286,7 @@ def area_points(crs: str, area: LonLatArea, side: int = 17) -> tuple[Floats, Flo
     crs : str
         WKT.
     area : (float, float, float, float)
-        As of `footprint`.
+        As of `lonlat_area`.
     side : int, optional
         Points along each side; those that the system cannot hold are left out.
     """

@@ -21,7 +21,7 @@ _NOT_KEPT: Final = (
 )  # fmt: skip
 
 
-def meaning(name: str, gdal_path: str, driver: str = "GTiff") -> dict[str, Any]:
+def gdal_meaning(name: str, gdal_path: str, driver: str = "GTiff") -> dict[str, Any]:
     """Return what GDAL says of a file, by the names of `Structure`'s fields.
 
     Parameters
@@ -44,7 +44,7 @@ def meaning(name: str, gdal_path: str, driver: str = "GTiff") -> dict[str, Any]:
             with rasterio.open(gdal_path, driver=driver) as dataset:
                 return _georeference(dataset) | _bands(dataset, name)
     except (RasterioError, UnicodeDecodeError) as error:
-        raise damaged(name, error) from error
+        raise damaged_header(name, error) from error
 
 
 def _georeference(dataset: Any) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _kept(tags: dict[str, str]) -> dict[str, str]:
     }
 
 
-def damaged(name: str, error: Exception) -> Refused:
+def damaged_header(name: str, error: Exception) -> Refused:
     """Return the refusal of a header that cannot be read."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     return Refused(

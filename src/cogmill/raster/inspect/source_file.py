@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class TiffFile(BaseModel):
+class TiffSource(BaseModel):
     """One TIFF, whose blocks `read` fetches and decodes.
 
     Attributes
@@ -41,7 +41,7 @@ class TiffFile(BaseModel):
     mask_header: str = ""
 
 
-class VirtualFile(BaseModel):
+class VrtSource(BaseModel):
     """A VRT over other files, whose windows GDAL reads (`vrt_reading`).
 
     Attributes
@@ -71,8 +71,8 @@ class VirtualFile(BaseModel):
 
     @property
     def text(self) -> str:
-        """Return the document, for `vrt_document.renamed`."""
+        """Return the document, for `vrt_document.renamed_text`."""
         return zlib.decompress(base64.b64decode(self.document)).decode()
 
 
-SourceFile = Annotated[TiffFile | VirtualFile, Field(discriminator="kind")]
+SourceFile = Annotated[TiffSource | VrtSource, Field(discriminator="kind")]

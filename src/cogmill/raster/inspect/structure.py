@@ -14,17 +14,16 @@ from pydantic import BaseModel, ConfigDict
 from cogmill.errors import Refused
 from cogmill.raster.geometry.control import ControlPoint, Rational
 from cogmill.raster.geometry.grid import GeoTransform
-from cogmill.raster.inspect.metadata import damaged
-from cogmill.raster.inspect.metadata import meaning as gdal_meaning
-from cogmill.raster.inspect.source_file import SourceFile, TiffFile
+from cogmill.raster.inspect.metadata import damaged_header, gdal_meaning
+from cogmill.raster.inspect.source_file import SourceFile, TiffSource
 from cogmill.raster.tiff.block_table import (
     DAMAGE,
     ImageLayout,
     check_within,
     image_layout,
     leave_tables_out,
-    opened,
-    page,
+    opened_tiff,
+    tiff_page,
 )
 from cogmill.raster.tiff.header import ByteSource, RecordingFile
 from cogmill.raster.tiff.magic import check_magic
@@ -43,7 +42,7 @@ class Structure(BaseModel):
         What messages call the source.
     size_bytes : int
         Of the raster's file; of a VRT, and of all that it is made of.
-    file : TiffFile or VirtualFile
+    file : TiffSource or VrtSource
         Where the pixels come from.
     image, mask : ImageLayout, ImageLayout or None
         The pixels; the mask that all bands share. Those of a VRT have no blocks in a file: theirs
@@ -86,7 +85,7 @@ class Structure(BaseModel):
         Those in the raster's own file that can be read in its place.
     read_overview : int or None
         Which of them this is, as GDAL counts; None: the raster itself.
-    gcps : tuple of Point
+    gcps : tuple of ControlPoint
         Ground control points.
     gcps_crs : str or None
         Their system, as WKT2.
@@ -144,7 +143,7 @@ class Structure(BaseModel):
         return self.image.height
 
     @property
-    def tiff(self) -> TiffFile:
+    def tiff(self) -> TiffSource:
         """Return the one TIFF that this is.
 
         Raises
@@ -152,7 +151,7 @@ class Structure(BaseModel):
         ValueError
             It is a VRT.
         """
-        if not isinstance(self.file, TiffFile):
+        if not isinstance(self.file, TiffSource):
             raise ValueError(f"{self.name} is a VRT, of which GDAL reads the pixels")
         return self.file
 
@@ -161,15 +160,15 @@ class Structure(BaseModel):
         """Return where the mask is: ``internal``, ``sidecar`` or ``vrt``; None where is none."""
         if self.mask is None:
             return None
-        return self.file.mask_source if isinstance(self.file, TiffFile) else self.file.kind
+        return self.file.mask_source if isinstance(self.file, TiffSource) else self.file.kind
 
     @property
     def page(self) -> int | None:
         """Return which of several images of a file this is, as GDAL counts its directories."""
-        return self.file.page if isinstance(self.file, TiffFile) else None
+        return self.file.page if isinstance(self.file, TiffSource) else None
 
 
-def inspect(
+def inspect_tiff(
     data: ByteSource,
     gdal_path: str,
     mask_data: ByteSource | None = None,
@@ -252,29 +251,29 @@ def _stored(data: ByteSource, number: int | None) -> dict[str, Any]:
     """Return what the tags of the raster's own file say of one image."""
     file = RecordingFile(data)
     try:
-        with opened(file) as tiff:
+        with opened_tiff(file) as tiff:
             pages = chosen_pages(tiff, number, data.name)
             ifd = pages.image
-            image = image_layout(page(tiff, ifd), ifd, data.name)
+            image = image_layout(tiff_page(tiff, ifd), ifd, data.name)
             mask = None
             if pages.masks:
-                mask = image_layout(page(tiff, pages.masks[0]), pages.masks[0], data.name)
+                mask = image_layout(tiff_page(tiff, pages.masks[0]), pages.masks[0], data.name)
                 _check_mask(mask, image, data.name)
             reduced = reduced_images(tiff, pages, image, mask, data.size)
             leave_tables_out(file, tiff)
-            nodata = page(tiff, ifd).tags.valueof(_NODATA_TAG, "")
-            associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page(tiff, ifd).extrasamples
-            inverted = int(page(tiff, ifd).photometric) == tifffile.PHOTOMETRIC.MINISWHITE
+            nodata = tiff_page(tiff, ifd).tags.valueof(_NODATA_TAG, "")
+            associated = tifffile.EXTRASAMPLE.ASSOCALPHA in tiff_page(tiff, ifd).extrasamples
+            inverted = int(tiff_page(tiff, ifd).photometric) == tifffile.PHOTOMETRIC.MINISWHITE
             little, big = tiff.byteorder == "<", tiff.is_bigtiff
     except DAMAGE as error:
-        raise damaged(data.name, error) from error
+        raise damaged_header(data.name, error) from error
     for layout in (image, mask):
         if layout is not None:
             check_within(layout, data.name, data.size)
     return {
         "image": image,
         "mask": mask,
-        "file": TiffFile(
+        "file": TiffSource(
             byte_order="little" if little else "big",
             bigtiff=big,
             page=pages.number,
@@ -292,15 +291,15 @@ def _stored(data: ByteSource, number: int | None) -> dict[str, Any]:
 
 
 def _sidecar(data: ByteSource, image: ImageLayout) -> tuple[ImageLayout, dict[str, Any]]:
-    """Return what the tags of a ``.msk`` file say, and what `TiffFile` says of it."""
+    """Return what the tags of a ``.msk`` file say, and what `TiffSource` says of it."""
     check_magic(data)
     file = RecordingFile(data)
     try:
-        with opened(file) as tiff:
-            mask = image_layout(page(tiff, 0), 0, data.name)
+        with opened_tiff(file) as tiff:
+            mask = image_layout(tiff_page(tiff, 0), 0, data.name)
             leave_tables_out(file, tiff)
     except DAMAGE as error:
-        raise damaged(data.name, error) from error
+        raise damaged_header(data.name, error) from error
     check_within(mask, data.name, data.size)
     if mask.samples != 1:
         raise Refused(

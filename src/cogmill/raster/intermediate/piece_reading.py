@@ -14,12 +14,12 @@ from cogmill.raster.codecs.block_codec import Array, BlockCodec, decode_mask
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.read.fetching import (
+    BlockCanvas,
     Indices,
     ReadCounts,
-    Target,
-    fetch,
+    fetch_blocks,
     most_fetched,
-    touched,
+    touched_blocks,
 )
 from cogmill.raster.tiff.block_table import BlockTable, ImageLayout
 from cogmill.raster.tiff.header import ByteSource
@@ -150,7 +150,7 @@ class PieceReader:
 
         Returns
         -------
-        Held
+        HeldPixels
             As the source itself would give it.
 
         Raises
@@ -188,8 +188,8 @@ class PieceReader:
     def _pixels(self, number: int, within: Window, bands: Sequence[int], out: Array) -> None:
         piece = self._index.pieces[number]
         layout = self._index.layout(piece)
-        target = Target(layout, within, bands, out)
-        indices = touched(layout, within, bands)
+        target = BlockCanvas(layout, within, bands, out)
+        indices = touched_blocks(layout, within, bands)
         for index in indices[layout.blocks.sparse[indices]].tolist():
             raise _damaged(piece, "block", index, ValueError("it was never written"))
         for index, data in self._fetched(piece, layout, indices):
@@ -204,8 +204,8 @@ class PieceReader:
         if layout is None:
             out[:] = 255
             return
-        target = Target(layout, within, [1], out[None])
-        for index, data in self._fetched(piece, layout, touched(layout, within)):
+        target = BlockCanvas(layout, within, [1], out[None])
+        for index, data in self._fetched(piece, layout, touched_blocks(layout, within)):
             self.counts.mask_blocks_decoded += 1
             try:
                 valid = decode_mask(data, self._index.codec.block)
@@ -217,7 +217,7 @@ class PieceReader:
         self, piece: Piece, layout: ImageLayout, indices: Indices
     ) -> Iterator[tuple[int, bytes]]:
         most = most_fetched(layout)
-        return fetch(self._file(piece), layout.blocks, indices, most, self.counts)
+        return fetch_blocks(self._file(piece), layout.blocks, indices, most, self.counts)
 
     def _file(self, piece: Piece) -> ByteSource:
         if piece.location not in self._opened:

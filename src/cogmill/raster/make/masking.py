@@ -15,14 +15,14 @@ def masked(held: HeldPixels, validity: Validity) -> HeldPixels:
 
     Parameters
     ----------
-    held : Held
+    held : HeldPixels
         As read; where the plan drops an alpha band, that is its last.
     validity : Validity
         The plan's.
 
     Returns
     -------
-    Held
+    HeldPixels
         A dropped band is left out; the mask is the source's own where validity does not become
         one. Nodata stays where it is; a pixel is valid where any band is neither nodata nor NaN.
     """

@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from cogmill.errors import SourceWindowTooSmall
-from cogmill.raster.cog.block_rows import Rows
+from cogmill.raster.cog.block_rows import PixelRows
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.make.masking import masked
@@ -59,7 +59,7 @@ class TileMaker:
         self._done = 0
         self.widened = 0
 
-    def rows(self, reads: Iterable[Read]) -> Iterator[Rows]:
+    def rows(self, reads: Iterable[Read]) -> Iterator[PixelRows]:
         """Yield whole rows of blocks at the window's full width."""
         for _, group in groupby(reads, key=lambda read: read[0].row_off):
             row = list(group)
@@ -68,7 +68,7 @@ class TileMaker:
             else:
                 yield self._joined(row)
 
-    def _joined(self, row: list[Read]) -> Rows:
+    def _joined(self, row: list[Read]) -> PixelRows:
         """Put work tiles that lie side by side into one array, each with its own source window."""
         image, first = self._plan.image, row[0][0]
         width = self._window.width
@@ -84,7 +84,7 @@ class TileMaker:
                 top += part.shape[1]
         return pixels, mask
 
-    def _bands(self, work: Window, source: Window | None) -> Iterator[Rows]:
+    def _bands(self, work: Window, source: Window | None) -> Iterator[PixelRows]:
         """Yield a work tile one row of blocks at a time, so that GDAL's buffers stay small."""
         held = None if source is None else self._read(source)
         for band in bands(work, self._plan.image.block):
@@ -100,7 +100,7 @@ class TileMaker:
             self._progress(self._done)
             yield rows
 
-    def _computed(self, held: HeldPixels | None, band: Window) -> Rows:
+    def _computed(self, held: HeldPixels | None, band: Window) -> PixelRows:
         spec = self._plan.warp
         if spec is not None:
             warped = warp(spec, held, band)

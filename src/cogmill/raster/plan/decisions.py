@@ -15,7 +15,7 @@ from cogmill.raster.codecs.profiles import (
     CodecOptions,
     Samples,
     drops_alpha,
-    profile,
+    profile_codec,
 )
 from cogmill.raster.cog.reduction import Method
 from cogmill.raster.inspect.structure import Structure
@@ -117,7 +117,7 @@ def codec(structure: Structure, options: PlanOptions) -> BlockCodec:
         max_z_error=options.max_z_error,
         predictor=_PREDICTORS.get(named.get("PREDICTOR", "")),
     )
-    return profile(options.compression, samples, options.block, asked)
+    return profile_codec(options.compression, samples, options.block, asked)
 
 
 def colors(structure: Structure, found: BlockCodec, bands: Sequence[int], notes: Notes) -> Colors:

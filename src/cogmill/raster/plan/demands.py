@@ -13,7 +13,7 @@ from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.tile_encoding import encode_memory
 from cogmill.raster.cog.upper_levels import upper_levels_memory
 from cogmill.raster.geometry.grid import Grid, Window, output_tiles
-from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.source_file import VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.intermediate.piece_writing import writing_bytes
 from cogmill.raster.memory import (
@@ -37,7 +37,7 @@ from cogmill.raster.plan.reads import (
 )
 from cogmill.raster.read.fetching import BATCH_BYTES, REQUEST_BYTES
 from cogmill.raster.read.streaming import streaming_bytes
-from cogmill.raster.vrt.vrt_reading import virtual_decoding
+from cogmill.raster.vrt.vrt_reading import vrt_decoding
 from cogmill.raster.warp.footprint import warp_buffer_bytes
 from cogmill.raster.warp.warp_spec import WarpSpec
 
@@ -264,8 +264,8 @@ def intermediate_decoding(structure: Structure) -> int:
 def source_decoding(structure: Structure) -> int:
     """Return what reading the source needs beside the pixels that it fills."""
     layout = structure.image
-    if isinstance(structure.file, VirtualFile):
-        return virtual_decoding(layout, structure.file)
+    if isinstance(structure.file, VrtSource):
+        return vrt_decoding(layout, structure.file)
     counts = layout.blocks.byte_counts
     longest = int(counts.max())
     # A batch ends with the request that fills it; a block as long as a batch is one by itself.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cogmill.raster.geometry.control import Rational, residuals
-from cogmill.raster.inspect.source_file import TiffFile, VirtualFile
+from cogmill.raster.inspect.source_file import TiffSource, VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.options.grid_options import json_number
 from cogmill.raster.plan.choosing import size_text
@@ -53,7 +53,7 @@ def structure_text(structure: Structure) -> str:
         count = image.blocks_down * image.planes
         strips = "one strip" if count == 1 else f"{count} strips"
         blocks = f"{strips} of {min(image.block_height, image.height)} rows"
-    virtual = structure.file if isinstance(structure.file, VirtualFile) else None
+    virtual = structure.file if isinstance(structure.file, VrtSource) else None
     packed = "" if virtual else image.compression
     if image.predictor != 1:
         packed += f", predictor {image.predictor}"
@@ -147,7 +147,7 @@ def _structure(structure: Structure) -> dict[str, Any]:
     return {
         "text": structure_text(structure),
         "page": structure.page,
-        "members": None if isinstance(structure.file, TiffFile) else structure.file.members,
+        "members": None if isinstance(structure.file, TiffSource) else structure.file.members,
         "width": image.width,
         "height": image.height,
         "bands": structure.bands,
@@ -298,7 +298,7 @@ def _memory_lines(plan: RasterPlan) -> list[str]:
 
 
 def _estimate_lines(plan: RasterPlan) -> list[str]:
-    if isinstance(plan.structure.file, TiffFile):
+    if isinstance(plan.structure.file, TiffSource):
         return []
     return [
         "Estimates: requests, fetched and decoded are shares of the members' stored bytes, for "

@@ -27,7 +27,7 @@ from cogmill.raster.plan.demands import (
 )
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.plan.reads import Read, WorkSize, window_reads
-from cogmill.raster.read.streaming import streams
+from cogmill.raster.read.streaming import can_stream
 from cogmill.raster.tiff.block_table import ImageLayout
 
 #: Side of the squares of the naive plan, in target pixels.
@@ -204,7 +204,7 @@ def _pieces(job: Job) -> tuple[tuple[Window, ...], bool, MemoryEstimate]:
         pieces = cut_pieces(units, taken)
         return pieces, False, piece_estimate(job, pieces)
     single = cut_pieces(units, 1)
-    stream = streamed_estimate(job) if streams(job.structure) else None
+    stream = streamed_estimate(job) if can_stream(job.structure) else None
     if stream is not None and stream.total <= job.memory:
         return single, True, stream
     width = fitting_columns(units, budget)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.geometry.grid import Window, work_tiles
-from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.source_file import VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.intermediate.piece_reading import piece_codec
-from cogmill.raster.read.fetching import most_fetched, requests, touched
+from cogmill.raster.read.fetching import block_requests, most_fetched, touched_blocks
 from cogmill.raster.tiff.block_table import ImageLayout
 from cogmill.raster.warp.footprint import source_window
 from cogmill.raster.warp.warp_spec import WarpSpec
@@ -142,18 +142,18 @@ def source_reads(structure: Structure, windows: Iterable[Window]) -> SourceReads
     stored = ~image.blocks.sparse
     total = SourceReads()
     for window in windows:
-        indices = touched(image, window)
+        indices = touched_blocks(image, window)
         total += SourceReads(
             blocks_decoded=int(stored[indices].sum()), bytes_decoded=int(sizes[indices].sum())
         )
         total += _fetched(image, indices)
         if mask is not None:
-            total += _fetched(mask, touched(mask, window))
+            total += _fetched(mask, touched_blocks(mask, window))
     return total
 
 
 def _fetched(layout: ImageLayout, indices: Ints) -> SourceReads:
-    todo = requests(layout.blocks, indices, most_fetched(layout))
+    todo = block_requests(layout.blocks, indices, most_fetched(layout))
     return SourceReads(len(todo.ranges), todo.nbytes, 0, 0, *todo.reads)
 
 
@@ -195,7 +195,7 @@ def packing_ratio(structure: Structure) -> float | None:
 
     None for a VRT too: how much of it its members cover is not known.
     """
-    if isinstance(structure.file, VirtualFile):
+    if isinstance(structure.file, VrtSource):
         return None
     encoded = int(structure.image.blocks.byte_counts.sum())
     decoded = int(decoded_sizes(structure.image)[~structure.image.blocks.sparse].sum())

@@ -67,7 +67,7 @@ class ReadCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
+class BlockRequests:
     """Ranges of a file and the blocks that lie in them.
 
     Attributes
@@ -107,7 +107,9 @@ def most_fetched(layout: ImageLayout) -> float:
     return STRIPED_FETCHES if layout.striped else TILED_FETCHES
 
 
-def touched(layout: ImageLayout, window: Window, bands: Sequence[int] | None = None) -> Indices:
+def touched_blocks(
+    layout: ImageLayout, window: Window, bands: Sequence[int] | None = None
+) -> Indices:
     """Return the indices of the blocks that a window touches.
 
     Parameters
@@ -142,7 +144,7 @@ def touched(layout: ImageLayout, window: Window, bands: Sequence[int] | None = N
     return np.asarray((wanted[:, None] * plane + one).ravel())
 
 
-def requests(table: BlockTable, indices: Indices, most: float) -> Requests:
+def block_requests(table: BlockTable, indices: Indices, most: float) -> BlockRequests:
     """Return the ranges that hold these blocks; those that were never written need none.
 
     Neighbours are merged; or all that lies between the first and the last block is one range,
@@ -159,12 +161,12 @@ def requests(table: BlockTable, indices: Indices, most: float) -> Requests:
 
     Returns
     -------
-    Requests
+    BlockRequests
         In the order of the file.
     """
     stored = indices[~table.sparse[indices]]
     if not len(stored):
-        return Requests(ranges=[], members=[])
+        return BlockRequests(ranges=[], members=[])
     order = stored[np.argsort(table.offsets[stored], kind="stable")]
     starts = table.offsets[order]
     ends = starts + table.byte_counts[order]
@@ -178,11 +180,11 @@ def requests(table: BlockTable, indices: Indices, most: float) -> Requests:
     return windows
 
 
-def _ranges(order: Indices, starts: Indices, ends: Indices, firsts: Indices) -> Requests:
+def _ranges(order: Indices, starts: Indices, ends: Indices, firsts: Indices) -> BlockRequests:
     """Return the ranges that begin with these blocks of an order."""
     lasts = np.maximum.reduceat(ends, firsts)
     ranges = list(zip(starts[firsts].tolist(), (lasts - starts[firsts]).tolist(), strict=True))
-    return Requests(ranges=ranges, members=np.split(order, firsts[1:]))
+    return BlockRequests(ranges=ranges, members=np.split(order, firsts[1:]))
 
 
 def _firsts(starts: Indices, ends: Indices) -> Indices:
@@ -195,7 +197,7 @@ def _firsts(starts: Indices, ends: Indices) -> Indices:
     return np.flatnonzero(apart)
 
 
-def fetch(
+def fetch_blocks(
     data: ByteSource, table: BlockTable, indices: Indices, most: float, counts: ReadCounts
 ) -> Iterator[tuple[int, bytes]]:
     """Yield each stored block among `indices` with its encoded bytes, in the order of the file.
@@ -209,7 +211,7 @@ def fetch(
     indices : ndarray
         The blocks that are wanted.
     most : float
-        As `requests` takes it.
+        As `block_requests` takes it.
     counts : ReadCounts
         Gets the requests and bytes.
 
@@ -223,7 +225,7 @@ def fetch(
     StorageUnavailable
         When the store does not answer, or answers short.
     """
-    todo = requests(table, indices, most)
+    todo = block_requests(table, indices, most)
     whole, windowed = todo.reads
     counts.whole_reads += whole
     counts.windowed_reads += windowed
@@ -234,13 +236,13 @@ def fetch(
             size += todo.ranges[last][1]
             last += 1
         yield from _batch(
-            data, table, Requests(todo.ranges[first:last], todo.members[first:last]), counts
+            data, table, BlockRequests(todo.ranges[first:last], todo.members[first:last]), counts
         )
         first = last
 
 
 def _batch(
-    data: ByteSource, table: BlockTable, todo: Requests, counts: ReadCounts
+    data: ByteSource, table: BlockTable, todo: BlockRequests, counts: ReadCounts
 ) -> Iterator[tuple[int, bytes]]:
     parts = read_exactly(data, todo.ranges)
     counts.requests += len(todo.ranges)
@@ -252,7 +254,7 @@ def _batch(
             yield index, part[offset : offset + length]
 
 
-class Target:
+class BlockCanvas:
     """An array of pixels that blocks are put into, each clipped to the window.
 
     Parameters

@@ -14,23 +14,23 @@ from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.read.fetching import (
+    BlockCanvas,
     ReadCounts,
-    Target,
-    fetch,
+    fetch_blocks,
     most_fetched,
-    touched,
+    touched_blocks,
 )
 from cogmill.raster.tiff.block_table import (
     DAMAGE,
     ImageLayout,
-    opened,
-    page,
+    opened_tiff,
+    tiff_page,
 )
 from cogmill.raster.tiff.header import ByteSource, ReplayedFile
 
 Array = npt.NDArray[Any]
 #: Bytes and index of a block to its pixels, ``(row, col, sample)``.
-Decoder = Callable[[bytes, int], Array]
+IndexedDecoder = Callable[[bytes, int], Array]
 
 #: imagecodecs' own errors are runtime errors.
 _UNDECODABLE: Final = (*DAMAGE, RuntimeError)
@@ -51,7 +51,7 @@ class SourceReader:
     Parameters
     ----------
     structure : Structure
-        What `inspect` found.
+        What `inspect_tiff` found.
     data : ByteSource
         The raster's file.
     mask_data : ByteSource, optional
@@ -70,19 +70,19 @@ class SourceReader:
         self.counts = ReadCounts(np.zeros(structure.image.blocks.length, np.uint32))
         _check_size(data, structure.size_bytes)
         self._data = data
-        self._decode = decoder(structure.image, structure.tiff.header, structure.size_bytes)
+        self._decode = block_decoder(structure.image, structure.tiff.header, structure.size_bytes)
         self._fill = [fill_value(value, structure.dtype) for value in structure.nodata]
         self._mask = self._open_mask(mask_data)
 
-    def _open_mask(self, mask_data: ByteSource | None) -> tuple[ByteSource, Decoder] | None:
+    def _open_mask(self, mask_data: ByteSource | None) -> tuple[ByteSource, IndexedDecoder] | None:
         found = self.structure
         if found.mask is None:
             return None
         data = mask_file(found, self._data, mask_data)
         file = found.tiff
         if file.mask_source == "internal":
-            return data, decoder(found.mask, file.header, found.size_bytes)
-        return data, decoder(found.mask, file.mask_header, file.mask_size_bytes)
+            return data, block_decoder(found.mask, file.header, found.size_bytes)
+        return data, block_decoder(found.mask, file.mask_header, file.mask_size_bytes)
 
     def read(self, window: Window, bands: Sequence[int] | None = None) -> HeldPixels:
         """Return the pixels of a window.
@@ -96,7 +96,7 @@ class SourceReader:
 
         Returns
         -------
-        Held
+        HeldPixels
             Blocks that were never written hold nodata, or 0 where there is none.
 
         Raises
@@ -109,13 +109,13 @@ class SourceReader:
             When the window is not within the raster.
         """
         layout = self.structure.image
-        wanted, pixels = canvas(layout, window, bands)
-        target = Target(layout, window, wanted, pixels)
-        indices = touched(layout, window, wanted)
+        wanted, pixels = window_canvas(layout, window, bands)
+        target = BlockCanvas(layout, window, wanted, pixels)
+        indices = touched_blocks(layout, window, wanted)
         for index in indices[layout.blocks.sparse[indices]].tolist():
             target.fill(index, self._fill)
         most = most_fetched(layout)
-        for index, data in fetch(self._data, layout.blocks, indices, most, self.counts):
+        for index, data in fetch_blocks(self._data, layout.blocks, indices, most, self.counts):
             self.counts.block(index)
             target.put(index, self._decoded(self._decode, layout, index, data))
         return HeldPixels(window=window, pixels=pixels, mask=self._read_mask(window))
@@ -126,15 +126,17 @@ class SourceReader:
             return None
         source, decode = self._mask
         valid = np.zeros((1, window.height, window.width), np.bool_)
-        target = Target(layout, window, [1], valid)
-        indices = touched(layout, window)
+        target = BlockCanvas(layout, window, [1], valid)
+        indices = touched_blocks(layout, window)
         most = most_fetched(layout)
-        for index, data in fetch(source, layout.blocks, indices, most, self.counts):
+        for index, data in fetch_blocks(source, layout.blocks, indices, most, self.counts):
             self.counts.mask_blocks_decoded += 1
             target.put(index, self._decoded(decode, layout, index, data))
         return np.where(valid[0], np.uint8(255), np.uint8(0))
 
-    def _decoded(self, decode: Decoder, layout: ImageLayout, index: int, data: bytes) -> Array:
+    def _decoded(
+        self, decode: IndexedDecoder, layout: ImageLayout, index: int, data: bytes
+    ) -> Array:
         try:
             return decode(data, index)
         except _UNDECODABLE as error:
@@ -163,7 +165,7 @@ def mask_file(structure: Structure, data: ByteSource, mask_data: ByteSource | No
     return mask_data
 
 
-def decoder(layout: ImageLayout, header: str, size: int) -> Decoder:
+def block_decoder(layout: ImageLayout, header: str, size: int) -> IndexedDecoder:
     """Return the function that decodes blocks of an image, from its recorded header alone.
 
     Parameters
@@ -180,8 +182,8 @@ def decoder(layout: ImageLayout, header: str, size: int) -> Decoder:
     callable
         Bytes and index of a block to its pixels, shape ``(row, col, sample)``.
     """
-    with opened(ReplayedFile(header, size)) as tiff:
-        found = page(tiff, layout.ifd)
+    with opened_tiff(ReplayedFile(header, size)) as tiff:
+        found = tiff_page(tiff, layout.ifd)
         decode, own = found.decode, own_decoder(found)
 
     def pixels(data: bytes, index: int) -> Array:
@@ -234,7 +236,7 @@ def _check_size(data: ByteSource, size: int) -> None:
         )
 
 
-def canvas(
+def window_canvas(
     layout: ImageLayout, window: Window, bands: Sequence[int] | None
 ) -> tuple[list[int], Array]:
     """Return the bands that are wanted, counted from 1, and room for their pixels in a window.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cogmill.errors import BlockUndecodable
-from cogmill.raster.codecs.unpacking import PORTION, UNPACKERS, Damaged
+from cogmill.raster.codecs.unpacking import PORTION, UNPACKERS, DamagedStream
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.read.fetching import REQUEST_BYTES, ReadCounts
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.uint8]
 
 
-def streams(structure: Structure) -> bool:
+def can_stream(structure: Structure) -> bool:
     """Whether the strips of a raster, and of its mask, can be decoded a few rows at a time."""
     layouts = [structure.image] + ([] if structure.mask is None else [structure.mask])
     return all(
@@ -50,7 +50,7 @@ class StreamedPiece:
     Parameters
     ----------
     structure : Structure
-        What `inspect` found; `streams` is true of it.
+        What `inspect_tiff` found; `can_stream` is true of it.
     window : Window
         Whole strips, at full width.
     data : ByteSource
@@ -175,7 +175,7 @@ class _Strips:
                 bits = np.unpackbits(packed, axis=1, count=layout.width * samples)
                 return bits.reshape(shape).astype(layout.dtype)
             return _unpredicted(np.frombuffer(data, self._stored).reshape(shape), layout)
-        except (Damaged, ValueError, RuntimeError) as error:
+        except (DamagedStream, ValueError, RuntimeError) as error:
             offset = int(layout.blocks.offsets[self._index])
             raise BlockUndecodable(
                 f"strip {self._index} of {self._name} at {offset} ({layout.compression}) cannot "
@@ -214,7 +214,7 @@ class _Decoded:
         while len(self._buffer) < size:
             chunk = next(self._chunks, None)
             if chunk is None:
-                raise Damaged(f"it ends {size - len(self._buffer)} bytes early")
+                raise DamagedStream(f"it ends {size - len(self._buffer)} bytes early")
             self._buffer += chunk
         taken = self._buffer[:size]
         del self._buffer[:size]

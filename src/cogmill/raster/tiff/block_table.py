@@ -66,8 +66,8 @@ _SEPARATE: Final = 2
 _LOWEST_FIRST: Final = 2
 _SILENCE: Final = logging.NullHandler()
 #: Bits of the tag NewSubfileType.
-REDUCED: Final = 1
-MASK: Final = 4
+REDUCED_BIT: Final = 1
+MASK_BIT: Final = 4
 
 
 class BlockTable(BaseModel):
@@ -202,7 +202,7 @@ class ImageLayout(BaseModel):
 
 
 @contextmanager
-def opened(file: RecordingFile | ReplayedFile) -> Iterator[tifffile.TiffFile]:
+def opened_tiff(file: RecordingFile | ReplayedFile) -> Iterator[tifffile.TiffFile]:
     """Yield tifffile's view of a file object; the object stays open."""
     # A NullHandler keeps its messages off standard error: what is wrong is refused in one sentence.
     logging.getLogger("tifffile").addHandler(_SILENCE)
@@ -210,7 +210,7 @@ def opened(file: RecordingFile | ReplayedFile) -> Iterator[tifffile.TiffFile]:
         yield tiff
 
 
-def page(tiff: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
+def tiff_page(tiff: tifffile.TiffFile, ifd: int) -> tifffile.TiffPage:
     """Return one image of a file with all of its tags."""
     found = tiff.pages[ifd]
     if not isinstance(found, tifffile.TiffPage):
@@ -225,7 +225,7 @@ def leave_tables_out(file: RecordingFile, tiff: tifffile.TiffFile) -> None:
     """
     for index in range(len(tiff.pages)):
         for code in _TABLES:
-            tag = page(tiff, index).tags.get(code)
+            tag = tiff_page(tiff, index).tags.get(code)
             if tag is not None and tag.count > _INLINE:
                 first = tag.valuebytecount // tag.count
                 file.blank(tag.valueoffset + first, tag.valuebytecount - first)

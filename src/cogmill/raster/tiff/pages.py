@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from cogmill.errors import Refused
 from cogmill.raster.tiff.block_table import (
     DAMAGE,
-    MASK,
-    REDUCED,
+    MASK_BIT,
+    REDUCED_BIT,
     ImageLayout,
     check_within,
     image_layout,
-    page,
+    tiff_page,
 )
 
 #: More images of a file than these are not listed one by one.
@@ -71,8 +71,8 @@ def chosen_pages(tiff: tifffile.TiffFile, number: int | None, name: str) -> Page
     Refused
         There is no image, none of that number, or none was chosen of several.
     """
-    kinds = [int(page(tiff, index).subfiletype) for index in range(len(tiff.pages))]
-    images = [index for index, kind in enumerate(kinds) if not kind & (REDUCED | MASK)]
+    kinds = [int(tiff_page(tiff, index).subfiletype) for index in range(len(tiff.pages))]
+    images = [index for index, kind in enumerate(kinds) if not kind & (REDUCED_BIT | MASK_BIT)]
     if not images:
         raise Refused(f"{name} holds no image of full size", "name a GeoTIFF")
     _check_choice(tiff, images, number, name)
@@ -83,17 +83,21 @@ def chosen_pages(tiff: tifffile.TiffFile, number: int | None, name: str) -> Page
         own = range(image, next((other for other in images if other > image), len(kinds)))
 
     def of_kind(reduced: int, mask: int) -> tuple[int, ...]:
-        return tuple(index for index in own if kinds[index] & (REDUCED | MASK) == reduced | mask)
+        return tuple(
+            index for index in own if kinds[index] & (REDUCED_BIT | MASK_BIT) == reduced | mask
+        )
 
-    small = of_kind(REDUCED, 0)
+    small = of_kind(REDUCED_BIT, 0)
     return Pages(
         image=image,
         number=image + 1 if several else None,
         first=image == images[0],
-        masks=of_kind(0, MASK),
+        masks=of_kind(0, MASK_BIT),
         small_images=small,
-        small_masks=of_kind(REDUCED, MASK),
-        overviews=tuple((page(tiff, i).imagewidth, page(tiff, i).imagelength) for i in small),
+        small_masks=of_kind(REDUCED_BIT, MASK_BIT),
+        overviews=tuple(
+            (tiff_page(tiff, i).imagewidth, tiff_page(tiff, i).imagelength) for i in small
+        ),
     )
 
 
@@ -106,7 +110,7 @@ def _check_choice(
         return
     listed = [
         f"{ifd + 1}: {found.imagewidth} x {found.imagelength}"
-        for ifd, found in ((ifd, page(tiff, ifd)) for ifd in images[:_LISTED])
+        for ifd, found in ((ifd, tiff_page(tiff, ifd)) for ifd in images[:_LISTED])
     ]
     listed += ["..."] * (len(images) > _LISTED)
     if number is not None:
@@ -177,7 +181,7 @@ def _layouts(tiff: tifffile.TiffFile, directories: tuple[int, ...], size: int) -
     found = []
     for ifd in directories:
         with suppress(Refused, *DAMAGE):
-            layout = image_layout(page(tiff, ifd), ifd, "overview")
+            layout = image_layout(tiff_page(tiff, ifd), ifd, "overview")
             check_within(layout, "overview", size)
             found.append(layout)
     return found

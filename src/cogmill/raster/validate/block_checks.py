@@ -14,14 +14,14 @@ import numpy as np
 import tifffile
 
 from cogmill.raster.codecs.source_codecs import claim_check
-from cogmill.raster.read.fetching import TILED_FETCHES, ReadCounts, fetch
-from cogmill.raster.tiff.block_table import DAMAGE, BlockTable, page
+from cogmill.raster.read.fetching import TILED_FETCHES, ReadCounts, fetch_blocks
+from cogmill.raster.tiff.block_table import DAMAGE, BlockTable, tiff_page
 from cogmill.raster.tiff.header import ByteSource
 from cogmill.raster.validate.layout_rules import (
     DAMAGED,
     REWRITE,
     Directory,
-    Ghost,
+    GhostArea,
     Offsets,
     mask_of,
 )
@@ -38,14 +38,14 @@ _COPIES: Final = 3
 
 
 @dataclass
-class Blocks:
+class BlockChecks:
     """Goes through the blocks of a file and gathers what is wrong.
 
     Parameters
     ----------
     data : ByteSource
         The file.
-    ghost : Ghost
+    ghost : GhostArea
         What the file promises.
     memory : int
         Bytes that one block may take.
@@ -54,7 +54,7 @@ class Blocks:
     """
 
     data: ByteSource
-    ghost: Ghost
+    ghost: GhostArea
     memory: int
     progress: Callable[[int], None]
     decoded: int = 0
@@ -143,7 +143,7 @@ class Blocks:
             np.where(within, starts, 0), np.where(within, one.byte_counts + before + behind, 0)
         )
         decode = _decoder(tiff, one)
-        for index, framed in fetch(self.data, table, indices, TILED_FETCHES, ReadCounts()):
+        for index, framed in fetch_blocks(self.data, table, indices, TILED_FETCHES, ReadCounts()):
             block = framed[before : len(framed) - behind]
             self._check_frame(one, index, framed)
             why = decode(block, index)
@@ -190,7 +190,7 @@ class Blocks:
 
 def _decoder(tiff: tifffile.TiffFile, one: Directory) -> Callable[[bytes, int], str | None]:
     """Return the function that says why a block does not decode, None where it does."""
-    found = page(tiff, one.index)
+    found = tiff_page(tiff, one.index)
     try:
         decode, tables, check = found.decode, found.jpegtables, claim_check(found)
     except UNDECODABLE as error:

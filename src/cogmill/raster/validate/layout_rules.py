@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from cogmill.raster.tiff.block_table import MASK, REDUCED, page
+from cogmill.raster.tiff.block_table import MASK_BIT, REDUCED_BIT, tiff_page
 from cogmill.raster.tiff.header import ByteSource, read_exactly
 from cogmill.raster.validate.verdict import Finding, Level, Severity
 
@@ -39,7 +39,7 @@ _SEPARATE: Final = 2
 
 
 @dataclass(frozen=True)
-class Ghost:
+class GhostArea:
     """The area behind the TIFF header in which a writer says how the file is laid out.
 
     Attributes
@@ -190,9 +190,9 @@ def read_directories(tiff: tifffile.TiffFile) -> list[Directory]:
     found: list[Directory] = []
     overviews = 0
     for index in range(len(tiff.pages)):
-        one = page(tiff, index)
+        one = tiff_page(tiff, index)
         kind = int(one.subfiletype) if index else 0
-        reduced, mask = bool(kind & REDUCED), bool(kind & MASK)
+        reduced, mask = bool(kind & REDUCED_BIT), bool(kind & MASK_BIT)
         name = f"directory {index}" if index else "main image"
         if reduced and not mask:
             name = f"overview {overviews}"
@@ -241,7 +241,7 @@ def _sample_bytes(one: tifffile.TiffPage) -> int:
     return 8 if dtype is None else int(np.dtype(dtype).itemsize)
 
 
-def read_ghost(data: ByteSource, *, bigtiff: bool, first_ifd: int) -> Ghost:
+def read_ghost(data: ByteSource, *, bigtiff: bool, first_ifd: int) -> GhostArea:
     """Return what a writer says of the file's layout; empty where it says nothing."""
     start = 16 if bigtiff else 8
     length = max(0, min(_GHOST_PREFIX, data.size - start))
@@ -249,11 +249,11 @@ def read_ghost(data: ByteSource, *, bigtiff: bool, first_ifd: int) -> Ghost:
     found = _GHOST.fullmatch(prefix)
     # Where the first directory is in its place there is no room for it.
     if found is None or first_ifd == start:
-        return Ghost("", start)
+        return GhostArea("", start)
     size = min(int(found[1]), data.size - start - _GHOST_PREFIX)
     (text,) = read_exactly(data, [(start + _GHOST_PREFIX, size)])
     end = start + _GHOST_PREFIX + size
-    return Ghost(text.decode("latin-1"), end + end % 2)
+    return GhostArea(text.decode("latin-1"), end + end % 2)
 
 
 def chain_findings(data: ByteSource, tiff: tifffile.TiffFile, last: Directory) -> Iterator[Finding]:
@@ -271,20 +271,20 @@ def chain_findings(data: ByteSource, tiff: tifffile.TiffFile, last: Directory) -
         )
 
 
-def layout_findings(directories: Sequence[Directory], ghost: Ghost) -> Iterator[Finding]:
+def layout_findings(directories: Sequence[Directory], ghost: GhostArea) -> Iterator[Finding]:
     """Yield what is wrong with the places and shapes of a file's images."""
     main = directories[0]
     overviews = [one for one in directories if one.reduced and not one.mask]
-    yield from _place(main, ghost)
-    yield from _shapes(main, overviews)
-    yield from _sizes([main, *overviews])
-    yield from _order([main, *overviews])
-    yield from _masks(directories, [main, *overviews])
+    yield from _place_findings(main, ghost)
+    yield from _shape_findings(main, overviews)
+    yield from _size_findings([main, *overviews])
+    yield from _order_findings([main, *overviews])
+    yield from _mask_findings(directories, [main, *overviews])
     for one in directories:
-        yield from _tables(one)
+        yield from _table_findings(one)
 
 
-def _place(main: Directory, ghost: Ghost) -> Iterator[Finding]:
+def _place_findings(main: Directory, ghost: GhostArea) -> Iterator[Finding]:
     if ghost.edited:
         yield main.finding(
             "edited",
@@ -302,7 +302,7 @@ def _place(main: Directory, ghost: Ghost) -> Iterator[Finding]:
         )
 
 
-def _shapes(main: Directory, overviews: Sequence[Directory]) -> Iterator[Finding]:
+def _shape_findings(main: Directory, overviews: Sequence[Directory]) -> Iterator[Finding]:
     for one in (main, *overviews):
         whole_rows = one.block_width == one.width
         untiled = whole_rows and (not one.tiled or one.block_width > _WIDEST_ONLY_TILE)
@@ -318,7 +318,7 @@ def _shapes(main: Directory, overviews: Sequence[Directory]) -> Iterator[Finding
         )
 
 
-def _sizes(levels: Sequence[Directory]) -> Iterator[Finding]:
+def _size_findings(levels: Sequence[Directory]) -> Iterator[Finding]:
     for large, small in pairwise(levels):
         sizes = f"{small.width} x {small.height} after {large.width} x {large.height}"
         grown = small.width > large.width or small.height > large.height
@@ -330,7 +330,7 @@ def _sizes(levels: Sequence[Directory]) -> Iterator[Finding]:
             yield small.warning("overview-sizes", f"it skips a halving: {sizes}")
 
 
-def _order(levels: Sequence[Directory]) -> Iterator[Finding]:
+def _order_findings(levels: Sequence[Directory]) -> Iterator[Finding]:
     for large, small in pairwise(levels):
         if small.ifd_offset < large.ifd_offset:
             yield small.finding(
@@ -354,7 +354,9 @@ def _order(levels: Sequence[Directory]) -> Iterator[Finding]:
         )
 
 
-def _masks(directories: Sequence[Directory], levels: Sequence[Directory]) -> Iterator[Finding]:
+def _mask_findings(
+    directories: Sequence[Directory], levels: Sequence[Directory]
+) -> Iterator[Finding]:
     masks = [one for one in directories if one.mask]
     data = min((one.data_offset for one in levels if one.data_offset is not None), default=None)
     for mask in masks:
@@ -371,7 +373,7 @@ def _masks(directories: Sequence[Directory], levels: Sequence[Directory]) -> Ite
             yield one.warning("masks", "it has no mask, and another level has one")
 
 
-def _tables(one: Directory) -> Iterator[Finding]:
+def _table_findings(one: Directory) -> Iterator[Finding]:
     found = len(one.offsets), len(one.byte_counts)
     if found != (one.blocks_due, one.blocks_due):
         yield one.finding(

@@ -14,10 +14,10 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from cogmill.raster.cog.tags import ungeoreferenced_is_no_news
-from cogmill.raster.tiff.block_table import DAMAGE, opened
+from cogmill.raster.tiff.block_table import DAMAGE, opened_tiff
 from cogmill.raster.tiff.header import ByteSource, RecordingFile
 from cogmill.raster.tiff.magic import MAGIC
-from cogmill.raster.validate.block_checks import Blocks
+from cogmill.raster.validate.block_checks import BlockChecks
 from cogmill.raster.validate.layout_rules import (
     DAMAGED,
     REWRITE,
@@ -33,7 +33,7 @@ _FILE: Final = "file"
 _NO_HEADER: Final = (*DAMAGE, MemoryError, RecursionError)
 
 
-def validate(
+def validate_cog(
     data: ByteSource, gdal_path: str | None, memory: int, progress: Callable[[int], None]
 ) -> Verdict:
     """Return what is wrong with a file as a COG; every block of every image is decoded.
@@ -63,7 +63,7 @@ def validate(
         return Verdict(size_bytes=data.size, findings=(wrong,))
     with ExitStack() as files:
         try:
-            tiff = files.enter_context(opened(RecordingFile(data)))
+            tiff = files.enter_context(opened_tiff(RecordingFile(data)))
             directories = read_directories(tiff)
         except _NO_HEADER as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
@@ -71,7 +71,7 @@ def validate(
             return Verdict(size_bytes=data.size, findings=(wrong,))
         bigtiff = bool(tiff.is_bigtiff)
         ghost = read_ghost(data, bigtiff=bigtiff, first_ifd=directories[0].ifd_offset)
-        blocks = Blocks(data, ghost, memory, progress)
+        blocks = BlockChecks(data, ghost, memory, progress)
         blocks.check(tiff, directories)
         findings = [
             *chain_findings(data, tiff, directories[-1]),

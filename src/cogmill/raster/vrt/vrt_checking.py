@@ -19,10 +19,10 @@ from cogmill.raster.gdal import OPEN_MEMBERS
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.tiff.header import ByteSource, read_exactly
 from cogmill.raster.vrt.vrt_document import (
-    SOURCES,
-    Document,
-    Known,
-    Placed,
+    SOURCE_ELEMENTS,
+    MemberShape,
+    PlacedBand,
+    VrtDocument,
 )
 from cogmill.raster.warp.warp_spec import GDAL_TYPES
 
@@ -55,7 +55,7 @@ _BANDS: Final = frozenset({"VRTSourcedRasterBand", "VRTDerivedRasterBand"})
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class NamedMember:
     """A file that a VRT names.
 
     Attributes
@@ -74,7 +74,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMember:
     """A file that was looked up.
 
     Attributes
@@ -92,10 +92,10 @@ class Found:
     virtual: bool
 
 
-Find = Callable[[Reference], Found]
+FindMember = Callable[[NamedMember], FoundMember]
 
 
-def checked_document(data: ByteSource, find: Find) -> Document:
+def checked_document(data: ByteSource, find: FindMember) -> VrtDocument:
     """Read a VRT and all VRTs in it.
 
     Parameters
@@ -110,7 +110,7 @@ def checked_document(data: ByteSource, find: Find) -> Document:
     Refused
         It cannot be understood, its pixels would depend on how it is read, or `find` refuses.
     """
-    found = Document(root=_parsed(data))
+    found = VrtDocument(root=_parsed(data))
     found.root = _Checked(found, cache(find)).dataset(data, found.root, depth=1)
     return found
 
@@ -127,9 +127,9 @@ def _parsed(data: ByteSource) -> Element:
 
 
 class _Checked:
-    """Walks through a VRT, and notes in a `Document` what it is made of."""
+    """Walks through a VRT, and notes in a `VrtDocument` what it is made of."""
 
-    def __init__(self, into: Document, find: Find) -> None:
+    def __init__(self, into: VrtDocument, find: FindMember) -> None:
         self._into = into
         self._find = find
         self._seen: dict[str, int] = {}
@@ -187,8 +187,8 @@ class _Checked:
         for part in band:
             if part.tag in _DROPPED:
                 continue
-            _demand(part, _OF_BANDS | SOURCES, data)
-            if part.tag in SOURCES:
+            _demand(part, _OF_BANDS | SOURCE_ELEMENTS, data)
+            if part.tag in SOURCE_ELEMENTS:
                 source, name = self._source(part, data, root, depth)
                 made.append(source)
                 names.add(name)
@@ -197,7 +197,7 @@ class _Checked:
             else:
                 made.append(part)
         if kind == "VRTDerivedRasterBand":
-            count = sum(part.tag in SOURCES for part in band)
+            count = sum(part.tag in SOURCE_ELEMENTS for part in band)
             self._into.sources = max(self._into.sources, count)
         if depth == 1 and not mask:
             self._into.bands.append(frozenset(names))
@@ -213,7 +213,7 @@ class _Checked:
         if named is None or not (named.text or "").strip():
             raise Refused(f"{data.name} has a source without SourceFilename", _TRANSLATE)
         relative = named.get("relativeToVRT", named.get("relativetoVRT", "0")).strip() == "1"
-        found = self._find(Reference((named.text or "").strip(), relative, data.name))
+        found = self._find(NamedMember((named.text or "").strip(), relative, data.name))
         window, at = _rectangles(source, root, data, found.data.name)
         self._into.computes |= source.tag == "ComplexSource"
         path = found.gdal_path
@@ -225,7 +225,7 @@ class _Checked:
         if path not in self._into.inner:
             self._into.rasters[path] = found.data
         number = source.findtext("SourceBand", "1").strip()
-        self._into.placed.append(Placed(data.name, path, window, number))
+        self._into.placed.append(PlacedBand(data.name, path, window, number))
         made = Element(source.tag)
         name = Element("SourceFilename", {"relativeToVRT": "0"})
         name.text = path
@@ -303,8 +303,8 @@ def _rectangle(tag: str, window: Window) -> Element:
     return Element(tag, dict(zip(_RECTANGLE, map(str, window.rectangle), strict=True)))
 
 
-def _known(root: Element) -> Known:
+def _known(root: Element) -> MemberShape:
     """Return what a VRT says of itself."""
     width, height = (int(_number(root.get(name))) for name in ("rasterXSize", "rasterYSize"))
     types = tuple(band.get("dataType", "Byte") for band in root.findall("VRTRasterBand"))
-    return Known(width, height, min(width, 128), min(height, 128), types)
+    return MemberShape(width, height, min(width, 128), min(height, 128), types)

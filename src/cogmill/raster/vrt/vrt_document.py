@@ -21,8 +21,8 @@ from cogmill.raster.geometry.grid import Window
 from cogmill.raster.tiff.header import ByteSource
 
 #: The elements that name a member.
-SOURCES: Final = frozenset({"SimpleSource", "ComplexSource"})
-#: In the text of every VRT of a document and in the options of every raster; see `renamed`.
+SOURCE_ELEMENTS: Final = frozenset({"SimpleSource", "ComplexSource"})
+#: In the text of every VRT of a document and in the options of every raster; see `renamed_text`.
 _MARK: Final = "cogmill-opens-this-vrt"
 #: Values of GTiff's option GEOREF_SOURCES: any list of them opens a file. Members lie where the VRT
 #: says, so the lists are free to count with.
@@ -33,7 +33,7 @@ _LONGEST: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class MemberShape:
     """What GDAL shall take for granted of a member, so that it opens none before it reads it.
 
     Attributes
@@ -71,7 +71,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedBand:
     """What is read of one band of a member.
 
     Attributes
@@ -93,7 +93,7 @@ class Placed:
 
 
 @dataclass(slots=True)
-class Document:
+class VrtDocument:
     """A checked VRT.
 
     Attributes
@@ -102,13 +102,13 @@ class Document:
         Every name is for GDAL.
     inner : dict of str to Element
         The VRTs in it likewise, by that name.
-    known : dict of str to Known
+    known : dict of str to MemberShape
         What these say of themselves.
     rasters : dict of str to ByteSource
         Members that are no VRT, by their path for GDAL.
     virtual : list of ByteSource
         The VRT and those in it.
-    placed : list of Placed
+    placed : list of PlacedBand
         What is read of each raster, and of each VRT in another.
     bands : list of frozenset of str
         The members, VRTs in it by their names, that each band is made of.
@@ -120,20 +120,20 @@ class Document:
 
     root: Element
     inner: dict[str, Element] = field(default_factory=dict)
-    known: dict[str, Known] = field(default_factory=dict)
+    known: dict[str, MemberShape] = field(default_factory=dict)
     rasters: dict[str, ByteSource] = field(default_factory=dict)
     virtual: list[ByteSource] = field(default_factory=list)
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[PlacedBand] = field(default_factory=list)
     bands: list[frozenset[str]] = field(default_factory=list)
     sources: int = 0
     computes: bool = False
 
-    def text(self, known: Mapping[str, Known]) -> str:
-        """Return it for GDAL, once `renamed`.
+    def text(self, known: Mapping[str, MemberShape]) -> str:
+        """Return it for GDAL, which opens what `renamed_text` makes of it.
 
         Parameters
         ----------
-        known : mapping of str to Known
+        known : mapping of str to MemberShape
             What is known of each raster, by its path.
 
         Raises
@@ -143,16 +143,16 @@ class Document:
         """
         return self._text(self.root, {**known, **self.known}, {})
 
-    def computed(self, known: Mapping[str, Known]) -> Iterator[str]:
+    def computed(self, known: Mapping[str, MemberShape]) -> Iterator[str]:
         """Yield a VRT of each band that is computed of others, over rasters without any pixels.
 
         Parameters
         ----------
-        known : mapping of str to Known
+        known : mapping of str to MemberShape
             What is known of each raster, by its path.
         """
         hollow = {path: each.hollow() for path, each in {**known, **self.known}.items()}
-        alone = Document(root=self.root, inner=hollow, virtual=self.virtual)
+        alone = VrtDocument(root=self.root, inner=hollow, virtual=self.virtual)
         for root in (self.root, *self.inner.values()):
             for band in root.iter("VRTRasterBand"):
                 if band.find("PixelFunctionType") is not None:
@@ -160,12 +160,12 @@ class Document:
                     made.append(band)
                     yield alone._text(made, {**known, **self.known}, {})
 
-    def _text(self, root: Element, known: Mapping[str, Known], texts: dict[str, str]) -> str:
+    def _text(self, root: Element, known: Mapping[str, MemberShape], texts: dict[str, str]) -> str:
         """Return a VRT written out; `texts` are those of VRTs in it, as far as they are known."""
         made, length = copy.deepcopy(root), 0
         made.insert(0, Comment(_MARK))
         for source in made.iter():
-            if source.tag not in SOURCES:
+            if source.tag not in SOURCE_ELEMENTS:
                 continue
             name = source.find("SourceFilename")
             if name is None or name.text is None:
@@ -189,7 +189,7 @@ class Document:
         return ElementTree.tostring(made, encoding="unicode")
 
 
-def renamed(text: str) -> str:
+def renamed_text(text: str) -> str:
     """Return a document in which nothing has a name or options that this process used before."""
     left = next(_OPENINGS)
     digits: list[str] = []

@@ -16,32 +16,32 @@ from rasterio.windows import Window as RasterioWindow
 from cogmill.errors import BlockUndecodable
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
-from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.source_file import VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.read.fetching import (
     ReadCounts,
+    block_requests,
     most_fetched,
-    requests,
-    touched,
+    touched_blocks,
 )
-from cogmill.raster.read.source_blocks import canvas
+from cogmill.raster.read.source_blocks import window_canvas
 from cogmill.raster.tiff.block_table import ImageLayout
-from cogmill.raster.vrt.vrt_document import renamed
+from cogmill.raster.vrt.vrt_document import renamed_text
 
 #: So many pixels are read at a time, or one block: a member's block is decoded once for them, and
 #: what GDAL computes in is as large.
 PORTION_PIXELS: Final = 1 << 20
 
 
-class VirtualReader:
+class VrtReader:
     """Reads windows of a VRT that was inspected, within `gdal.environment`.
 
     Parameters
     ----------
     structure : Structure
-        What `inspect_virtual` found.
+        What `inspect_vrt` found.
     dataset : rasterio.DatasetReader
-        The VRT's document, opened by `opened_virtual`.
+        The VRT's document, opened by `opened_vrt`.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class VirtualReader:
 
         Returns
         -------
-        Held
+        HeldPixels
             As GDAL reads it: the VRT's nodata, or 0, where no member lies.
 
         Raises
@@ -78,11 +78,11 @@ class VirtualReader:
             When the window is not within the raster.
         """
         layout = self.structure.image
-        wanted, pixels = canvas(layout, window, bands)
+        wanted, pixels = window_canvas(layout, window, bands)
         mask = None
         if self.structure.mask is not None:
             mask = np.empty((window.height, window.width), np.uint8)
-        for portion in portions(layout, window):
+        for portion in window_portions(layout, window):
             rows, cols = portion.shift(-window.col_off, -window.row_off).slices
             part = pixels[:, rows, cols]
             self._read(portion, wanted, part, None if mask is None else mask[rows, cols])
@@ -116,32 +116,32 @@ class VirtualReader:
 
     def _count(self, window: Window, bands: Sequence[int]) -> None:
         layout = self.structure.image
-        indices = touched(layout, window, bands)
+        indices = touched_blocks(layout, window, bands)
         for index in indices.tolist():
             self.counts.block(index)
-        todo = requests(layout.blocks, indices, most_fetched(layout))
+        todo = block_requests(layout.blocks, indices, most_fetched(layout))
         self.counts.requests += len(todo.ranges)
         self.counts.bytes_fetched += todo.nbytes
 
 
 @contextmanager
-def opened_virtual(structure: Structure, file: VirtualFile) -> Iterator[VirtualReader]:
+def opened_vrt(structure: Structure, file: VrtSource) -> Iterator[VrtReader]:
     """Open a VRT that was inspected; no VRT is read again, only its members.
 
     Parameters
     ----------
     structure : Structure
-        What `inspect_virtual` found.
-    file : VirtualFile
+        What `inspect_vrt` found.
+    file : VrtSource
         Its ``file``.
     """
     with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
-        dataset = rasterio.open(renamed(file.text), driver="VRT")
+        dataset = rasterio.open(renamed_text(file.text), driver="VRT")
     with dataset:
-        yield VirtualReader(structure, dataset)
+        yield VrtReader(structure, dataset)
 
 
-def portions(layout: ImageLayout, window: Window) -> Iterator[Window]:
+def window_portions(layout: ImageLayout, window: Window) -> Iterator[Window]:
     """Yield the parts of a window that are read one by one: whole blocks, row by row.
 
     Parameters
@@ -165,7 +165,7 @@ def _portion_width(layout: ImageLayout) -> int:
     return layout.block_width * max(blocks, 1)
 
 
-def virtual_decoding(layout: ImageLayout, file: VirtualFile) -> int:
+def vrt_decoding(layout: ImageLayout, file: VrtSource) -> int:
     """Return what reading a VRT needs beside the pixels that it fills, in bytes."""
     portion = min(_portion_width(layout), layout.width) * min(layout.block_height, layout.height)
     # A mask is read into an array of its own.

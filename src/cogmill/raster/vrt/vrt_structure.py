@@ -21,25 +21,24 @@ from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import Refused
 from cogmill.raster.gdal import OPEN_MEMBERS
-from cogmill.raster.inspect.metadata import damaged
-from cogmill.raster.inspect.metadata import meaning as gdal_meaning
-from cogmill.raster.inspect.source_file import VirtualFile
+from cogmill.raster.inspect.metadata import damaged_header, gdal_meaning
+from cogmill.raster.inspect.source_file import VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.tiff.block_table import (
     DAMAGE,
-    REDUCED,
+    REDUCED_BIT,
     BlockTable,
     ImageLayout,
     check_within,
     image_layout,
-    opened,
-    page,
+    opened_tiff,
+    tiff_page,
 )
 from cogmill.raster.tiff.header import ByteSource, RecordingFile
 from cogmill.raster.tiff.magic import check_magic
 from cogmill.raster.tiff.nodata import source_nodata
-from cogmill.raster.vrt.vrt_checking import Find, checked_document
-from cogmill.raster.vrt.vrt_document import Document, Known, renamed
+from cogmill.raster.vrt.vrt_checking import FindMember, checked_document
+from cogmill.raster.vrt.vrt_document import MemberShape, VrtDocument, renamed_text
 from cogmill.raster.warp.warp_spec import GDAL_TYPES
 
 #: What GDAL takes for no, in upper case.
@@ -65,7 +64,7 @@ class _Raster:
 
     Attributes
     ----------
-    known : Known
+    known : MemberShape
         What GDAL need not ask again.
     block : tuple of (int, int)
         Width and height of its blocks; of strips the width is that of the raster.
@@ -83,7 +82,7 @@ class _Raster:
         It and what lies beside it, as GDAL names them.
     """
 
-    known: Known
+    known: MemberShape
     block: tuple[int, int]
     striped: bool
     apart: bool
@@ -94,7 +93,7 @@ class _Raster:
     files: tuple[str, ...]
 
 
-def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure:
+def inspect_vrt(data: ByteSource, find: FindMember, cache_bytes: int) -> Structure:
     """Return the structure of a VRT, or refuse it.
 
     Parameters
@@ -125,7 +124,7 @@ def inspect_virtual(data: ByteSource, find: Find, cache_bytes: int) -> Structure
     _check_placed(found, {**known, **found.known})
     _check_functions(found, known, data.name)
     text = found.text(known)
-    meaning = gdal_meaning(data.name, renamed(text), "VRT")
+    meaning = gdal_meaning(data.name, renamed_text(text), "VRT")
     types = {band.get("dataType", "Byte") for band in found.root.findall("VRTRasterBand")}
     if len(types) != 1:
         raise Refused(
@@ -156,12 +155,12 @@ def _raster(data: ByteSource, path: str) -> _Raster:
     """Return what reading a member takes, from its tags and from GDAL."""
     check_magic(data)
     try:
-        with opened(RecordingFile(data)) as tiff:
+        with opened_tiff(RecordingFile(data)) as tiff:
             indices = range(len(tiff.pages))
-            own = [i for i in indices if not int(page(tiff, i).subfiletype) & REDUCED]
-            layouts = [image_layout(page(tiff, i), i, data.name) for i in own]
+            own = [i for i in indices if not int(tiff_page(tiff, i).subfiletype) & REDUCED_BIT]
+            layouts = [image_layout(tiff_page(tiff, i), i, data.name) for i in own]
     except DAMAGE as error:
-        raise damaged(data.name, error) from error
+        raise damaged_header(data.name, error) from error
     if not layouts:
         raise Refused(f"{data.name} holds no image of full size", "name a GeoTIFF in the VRT")
     for layout in layouts:
@@ -186,7 +185,7 @@ def _raster(data: ByteSource, path: str) -> _Raster:
     )
 
 
-def _known(name: str, path: str) -> tuple[Known, tuple[str, ...]]:
+def _known(name: str, path: str) -> tuple[MemberShape, tuple[str, ...]]:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
@@ -194,13 +193,13 @@ def _known(name: str, path: str) -> tuple[Known, tuple[str, ...]]:
         ):
             height, width = dataset.block_shapes[0]
             types = tuple(GDAL_TYPES.get(dtype, "Byte") for dtype in dataset.dtypes)
-            known = Known(dataset.width, dataset.height, width, height, types)
+            known = MemberShape(dataset.width, dataset.height, width, height, types)
             return known, tuple(dataset.files)
     except (RasterioError, UnicodeDecodeError) as error:
-        raise damaged(name, error) from error
+        raise damaged_header(name, error) from error
 
 
-def _check_placed(found: Document, known: Mapping[str, Known]) -> None:
+def _check_placed(found: VrtDocument, known: Mapping[str, MemberShape]) -> None:
     """Refuse pixels and bands that members do not have: GDAL may read them as nodata."""
     for placed in found.placed:
         has, band = known[placed.path], placed.band.removeprefix("mask").lstrip(",") or "1"
@@ -215,7 +214,7 @@ def _check_placed(found: Document, known: Mapping[str, Known]) -> None:
             )
 
 
-def _check_functions(found: Document, known: Mapping[str, Known], name: str) -> None:
+def _check_functions(found: VrtDocument, known: Mapping[str, MemberShape], name: str) -> None:
     """Refuse functions that GDAL does not have, or that fail on these sources.
 
     A function may fail without a word, and who reads pixels is then given zeros. Checksums tell.
@@ -224,7 +223,7 @@ def _check_functions(found: Document, known: Mapping[str, Known], name: str) -> 
         try:
             with (
                 warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
-                rasterio.open(renamed(text), driver="VRT") as dataset,
+                rasterio.open(renamed_text(text), driver="VRT") as dataset,
             ):
                 dataset.checksum(1, window=RasterioWindow(0, 0, 1, 1))
         except RasterioError as error:
@@ -236,7 +235,7 @@ def _check_functions(found: Document, known: Mapping[str, Known], name: str) -> 
             ) from error
 
 
-def _nodata(found: Document) -> str:
+def _nodata(found: VrtDocument) -> str:
     """Return the first nodata value that a band says, if it is not hidden: then it only fills."""
     for band in found.root.findall("VRTRasterBand"):
         if band.find("NoDataValue") is not None:
@@ -246,7 +245,7 @@ def _nodata(found: Document) -> str:
 
 
 def _image(
-    found: Document,
+    found: VrtDocument,
     rasters: dict[str, _Raster],
     size: tuple[int, int],
     pixel: tuple[int, str],
@@ -276,7 +275,9 @@ def _image(
     )
 
 
-def _block(found: Document, rasters: dict[str, _Raster], size: tuple[int, int]) -> tuple[int, int]:
+def _block(
+    found: VrtDocument, rasters: dict[str, _Raster], size: tuple[int, int]
+) -> tuple[int, int]:
     """Return width and height of a block of the VRT."""
     width, height = size
     blocks = {raster.block for raster in rasters.values()}
@@ -309,19 +310,19 @@ def _mask(image: ImageLayout) -> ImageLayout:
     return image.model_copy(update={**changes, "blocks": BlockTable.of(none, none)})
 
 
-def _file(found: Document, text: str, rasters: Sequence[_Raster], cache_bytes: int) -> VirtualFile:
+def _file(found: VrtDocument, text: str, rasters: Sequence[_Raster], cache_bytes: int) -> VrtSource:
     idle = sorted((raster.largest for raster in rasters), reverse=True)[:OPEN_MEMBERS]
     working = max((raster.longest for raster in rasters), default=0)
     computing = _COMPUTED * (1 + found.sources) if found.computes or found.sources else 0
-    return VirtualFile(
+    return VrtSource(
         members=len(rasters),
-        document=VirtualFile.packed(text),
+        document=VrtSource.packed(text),
         decoding_bytes=cache_bytes + sum(idle) + working,
         pixel_scratch=computing,
     )
 
 
-def _files(found: Document, rasters: dict[str, _Raster]) -> tuple[str, ...]:
+def _files(found: VrtDocument, rasters: dict[str, _Raster]) -> tuple[str, ...]:
     names: dict[str, None] = {data.name: None for data in found.virtual}
     for path, raster in rasters.items():
         names[found.rasters[path].name] = None

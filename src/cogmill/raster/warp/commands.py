@@ -7,7 +7,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from cogmill.raster.geometry.control import Polynomial, Rational, Spline
-from cogmill.raster.warp.warp_document import number, warp_options
+from cogmill.raster.warp.warp_document import number_text, warp_options
 from cogmill.raster.warp.warp_spec import GDAL_TYPES, WarpSpec
 
 #: gdalwarp's spelling where it differs from ours.
@@ -41,16 +41,16 @@ def gdalwarp_commands(
     for name, value in warp_options(spec).items():
         words += ["-wo", f"{name}={value}"]
     fill = [*spec.fill()[: spec.bands], *[0.0] * (spec.target_mask or spec.source_alpha)]
-    words += ["-wo", f"INIT_DEST={','.join(number(value) for value in fill)}"]
+    words += ["-wo", f"INIT_DEST={','.join(number_text(value) for value in fill)}"]
     # What the file says of itself and the plan does not use must not be used here either.
     overruled = "None"
     if spec.source_nodata is not None:
-        overruled = " ".join(number(value) for value in spec.source_nodata)
+        overruled = " ".join(number_text(value) for value in spec.source_nodata)
     words += ["-srcnodata", overruled]
     if not (spec.source_alpha or spec.target_mask):
         words.append("-nosrcalpha")
     if spec.target_nodata is not None:
-        words += ["-dstnodata", " ".join(number(value) for value in spec.target_nodata)]
+        words += ["-dstnodata", " ".join(number_text(value) for value in spec.target_nodata)]
     return (
         f"cat > {GRID} <<'END'\n{_grid(spec)}\nEND",
         f"gdal_translate -of GTiff -co TILED=YES -co BIGTIFF=IF_SAFER {GRID} {RESULT}",

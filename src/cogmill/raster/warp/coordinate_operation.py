@@ -30,7 +30,7 @@ from cogmill.raster.geometry.crs import (
     transform_points_back,
     without_heights,
 )
-from cogmill.raster.warp.probing import disagreement
+from cogmill.raster.warp.probing import proj_disagreement
 
 #: GDAL and pyproj may put a point so far apart, in metres.
 TOLERANCE: Final = 1e-3
@@ -71,7 +71,7 @@ class CoordinateOperation(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Candidate:
     """A candidate: what PROJ says of it."""
 
     pipeline: str
@@ -91,7 +91,7 @@ class _Way:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class _Search:
     """From where to where, and over which points."""
 
     ends: tuple[str, str]
@@ -113,7 +113,7 @@ def choose_operation(
     src_crs, dst_crs : str
         As WKT.
     area_lonlat : (float, float, float, float)
-        West, south, east, north of the footprint in degrees; see `footprint`.
+        West, south, east, north of the footprint in degrees; see `lonlat_area`.
     user_operation : str, optional
         A PROJ pipeline in the authorities' axis order, or an authority's code: that one is taken.
     strict : bool, optional
@@ -131,7 +131,7 @@ def choose_operation(
         disagree.
     """
     _refuse_other_body(src_crs, dst_crs)
-    task = _Task((src_crs, dst_crs), area_lonlat, area_points(src_crs, area_lonlat))
+    task = _Search((src_crs, dst_crs), area_lonlat, area_points(src_crs, area_lonlat))
     ways, unavailable = _candidates(task)
     if user_operation is not None:
         chosen = _named(user_operation, task, [*ways, *unavailable])
@@ -161,7 +161,7 @@ def _refuse_other_body(src_crs: str, dst_crs: str) -> None:
         )
 
 
-def _operation(chosen: _Way, best: _Way | None) -> CoordinateOperation:
+def _operation(chosen: _Candidate, best: _Candidate | None) -> CoordinateOperation:
     notes = [_loss_text(best, chosen) + "; " + _grid_remedy(best)] if best is not None else []
     if not chosen.covers:
         notes.append(
@@ -178,7 +178,7 @@ def _operation(chosen: _Way, best: _Way | None) -> CoordinateOperation:
     )
 
 
-def _candidates(task: _Task) -> tuple[list[_Way], list[_Way]]:
+def _candidates(task: _Search) -> tuple[list[_Candidate], list[_Candidate]]:
     """Return the operations that PROJ can use here, and those that lack a grid."""
     west, south, east, north = task.area
     # A footprint of no size is no area of interest to PROJ.
@@ -198,13 +198,13 @@ def _candidates(task: _Task) -> tuple[list[_Way], list[_Way]]:
     return ways, [_unavailable(each, task.area) for each in group.unavailable_operations]
 
 
-def _available(transformer: Transformer, area: LonLatArea) -> _Way:
+def _available(transformer: Transformer, area: LonLatArea) -> _Candidate:
     steps = transformer.operations or ()
     accuracy = transformer.accuracy
     areas = [step.area_of_use for step in steps if step.type_name != "Conversion"]
     if not steps and accuracy != 0:
         areas = [transformer.area_of_use]
-    return _Way(
+    return _Candidate(
         pipeline=transformer.definition,
         name=transformer.description,
         accuracy=accuracy if accuracy >= 0 else None,
@@ -213,10 +213,10 @@ def _available(transformer: Transformer, area: LonLatArea) -> _Way:
     )
 
 
-def _unavailable(operation: Any, area: LonLatArea) -> _Way:
+def _unavailable(operation: Any, area: LonLatArea) -> _Candidate:
     steps = [step for step in operation.operations or () if step.type_name != "Conversion"]
     areas = [step.area_of_use for step in steps] or [operation.area_of_use]
-    return _Way(
+    return _Candidate(
         pipeline="",
         name=operation.name,
         accuracy=operation.accuracy if operation.accuracy >= 0 else None,
@@ -259,37 +259,37 @@ def _covers(use: Any, area: LonLatArea) -> bool:
     return bool(start + (east - west) % 360 <= width + slack)
 
 
-def _held(way: _Way, task: _Task) -> int:
+def _points_held(way: _Candidate, task: _Search) -> int:
     """Return how many points of the footprint an operation takes there and back."""
     there = transform_points(task.ends, way.pipeline, *task.points)
     back = transform_points_back(task.ends, way.pipeline, *there)
     return int(np.logical_and.reduce([np.isfinite(each) for each in (*there, *back)]).sum())
 
 
-def _usable(ways: list[_Way], task: _Task) -> list[_Way]:
+def _usable(ways: list[_Candidate], task: _Search) -> list[_Candidate]:
     """Return the operations that hold over all of the footprint that any of them can hold.
 
     A pole, say, has no place in Mercator's projection whatever the datum; a hole in a grid is a
     hole of one operation.
     """
-    held = [_held(way, task) for way in ways]
+    held = [_points_held(way, task) for way in ways]
     most = max(held, default=0)
     return [way for way, points in zip(ways, held, strict=True) if points == most > 0]
 
 
-def _better(way: _Way, than: _Way) -> bool:
+def _better(way: _Candidate, than: _Candidate) -> bool:
     if way.accuracy is None:
         return False
     return than.accuracy is None or not than.covers or way.accuracy < than.accuracy
 
 
-def _loss(best: _Way, chosen: _Way) -> float | None:
+def _loss(best: _Candidate, chosen: _Candidate) -> float | None:
     if best.accuracy is None or chosen.accuracy is None:
         return None
     return round(chosen.accuracy - best.accuracy, 6)
 
 
-def _loss_text(best: _Way, chosen: _Way) -> str:
+def _loss_text(best: _Candidate, chosen: _Candidate) -> str:
     loss = _loss(best, chosen)
     cost = "accuracy that is not known" if loss is None else f"{loss:g} m of accuracy"
     has = "unknown accuracy" if chosen.accuracy is None else f"{chosen.accuracy:g} m"
@@ -299,12 +299,12 @@ def _loss_text(best: _Way, chosen: _Way) -> str:
     )
 
 
-def _grid_remedy(best: _Way) -> str:
+def _grid_remedy(best: _Candidate) -> str:
     files = " ".join(f"--file {name}" for name in best.missing)
     return f"fetch it into PROJ's data folders of both pyproj and rasterio: projsync {files}"
 
 
-def _no_way(task: _Task, ways: list[_Way], unavailable: list[_Way]) -> Refused:
+def _no_way(task: _Search, ways: list[_Candidate], unavailable: list[_Candidate]) -> Refused:
     source, target = (CRS.from_user_input(crs).name for crs in task.ends)
     grids = sorted({grid for way in unavailable for grid in way.missing})
     remedy = f"fetch {', '.join(grids)} with projsync" if grids else "check --src-crs"
@@ -318,7 +318,7 @@ def _no_way(task: _Task, ways: list[_Way], unavailable: list[_Way]) -> Refused:
     )
 
 
-def _named(text: str, task: _Task, ways: list[_Way]) -> _Way:
+def _named(text: str, task: _Search, ways: list[_Candidate]) -> _Candidate:
     """Return the operation that the user named."""
     code = _CODE.match(text)
     if code is None:
@@ -340,14 +340,14 @@ def _named(text: str, task: _Task, ways: list[_Way]) -> _Way:
     return chosen
 
 
-def _own_pipeline(text: str, task: _Task, ways: list[_Way]) -> _Way:
+def _own_pipeline(text: str, task: _Search, ways: list[_Candidate]) -> _Candidate:
     remedy = (
         "give a PROJ pipeline from source to target in the authorities' axis order "
         "(EPSG:4326 is latitude, longitude), or a code such as EPSG:1133"
     )
-    own = _Way(pipeline=text, name="as given", accuracy=None, covers=True)
+    own = _Candidate(pipeline=text, name="as given", accuracy=None, covers=True)
     try:
-        held = _held(own, task)
+        held = _points_held(own, task)
     except ProjError as error:
         raise Refused(
             f"--coordinate-operation is nothing that PROJ takes: {error}", remedy
@@ -365,7 +365,7 @@ def _own_pipeline(text: str, task: _Task, ways: list[_Way]) -> _Way:
     return own
 
 
-def _apart(task: _Task, others: tuple[Floats, Floats]) -> float:
+def _apart(task: _Search, others: tuple[Floats, Floats]) -> float:
     """Return the largest distance between the footprint's points and others, in metres."""
     unit = metres_per_unit(task.ends[0])
     steps = [one - other for one, other in zip(task.points, others, strict=True)]
@@ -374,8 +374,8 @@ def _apart(task: _Task, others: tuple[Floats, Floats]) -> float:
     return float(apart.max()) * unit if len(apart) else float("inf")
 
 
-def _probed(operation: CoordinateOperation, task: _Task) -> CoordinateOperation:
-    apart = disagreement(task.ends, operation.pipeline, task.points)
+def _probed(operation: CoordinateOperation, task: _Search) -> CoordinateOperation:
+    apart = proj_disagreement(task.ends, operation.pipeline, task.points)
     if apart <= TOLERANCE:
         return operation
     raise Refused(

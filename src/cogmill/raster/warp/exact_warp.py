@@ -63,7 +63,7 @@ def warp(spec: WarpSpec, held: HeldPixels | None, window: Window) -> Warped:
     ----------
     spec : WarpSpec
         The warp.
-    held : Held or None
+    held : HeldPixels or None
         At least the pixels of ``source_window(spec, window)``; None where that is None. NaN in it
         is written over with the band's nodata where a finite one marks invalid pixels, and clears
         the alpha band or the mask where there is one: a NaN is invalid, and GDAL would spread it.
@@ -189,7 +189,7 @@ def mark_nan(spec: WarpSpec, held: HeldPixels) -> HeldPixels:
     ----------
     spec : WarpSpec
         The warp.
-    held : Held
+    held : HeldPixels
         Its pixels are changed where `warp` says so; its mask is copied before it is changed.
     """
     if not spec.is_float:

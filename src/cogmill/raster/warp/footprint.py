@@ -17,7 +17,7 @@ import numpy as np
 from cogmill.raster.geometry.crs import transform_points_back
 from cogmill.raster.geometry.grid import Floats, Window
 from cogmill.raster.geometry.seams import comes_round
-from cogmill.raster.warp.roundtrip import apart, spread
+from cogmill.raster.warp.roundtrip import ground_spread, roundtrip_error
 from cogmill.raster.warp.warp_spec import UNSCALED, WarpSpec
 
 #: Largest side of a region that GDAL warps at a time, in target pixels.
@@ -124,7 +124,7 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
         return Footprint((), None, 0)
     bends = [_bend(each) for each in places]
     gaps = [_gap(each) for each in places]
-    aside, ground = apart(spec), spread(spec)
+    aside, ground = roundtrip_error(spec), ground_spread(spec)
     ratio = cells / _GDAL_CELLS
     # What GDAL samples may stand in a valley, and the summits lie between.
     sampled = max(bends) * max(ratio, ratio**2) + max(gaps) + max(ground)

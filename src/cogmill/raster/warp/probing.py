@@ -28,7 +28,7 @@ _ROOM: Final = 0.05
 _EVERYTHING: Final = 1000
 
 
-def disagreement(ends: tuple[str, str], pipeline: str, places: tuple[Floats, Floats]) -> float:
+def proj_disagreement(ends: tuple[str, str], pipeline: str, places: tuple[Floats, Floats]) -> float:
     """Return how far apart GDAL and pyproj put the same points, at most, in metres.
 
     Parameters

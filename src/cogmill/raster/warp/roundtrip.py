@@ -33,7 +33,7 @@ _SAME_SHEET: Final = 0.1
 
 
 @lru_cache(maxsize=64)
-def apart(spec: WarpSpec) -> tuple[float, float]:
+def roundtrip_error(spec: WarpSpec) -> tuple[float, float]:
     """Return how far places of the source may come back from themselves, in its pixels.
 
     Parameters
@@ -69,7 +69,7 @@ def apart(spec: WarpSpec) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def spread(spec: WarpSpec) -> tuple[float, float]:
+def ground_spread(spec: WarpSpec) -> tuple[float, float]:
     """Return how far the ground moves places, in pixels of the source, from lowest to highest.
 
     Parameters

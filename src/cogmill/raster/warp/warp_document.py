@@ -47,7 +47,7 @@ def frame_xml(spec: WarpSpec, held: HeldPixels) -> str:
     ----------
     spec : WarpSpec
         The warp.
-    held : Held
+    held : HeldPixels
         Its arrays are addressed, not copied: they must outlive every reading of the VRT.
     """
     size = f"rasterXSize={_quoted(spec.source.width)} rasterYSize={_quoted(spec.source.height)}"
@@ -188,7 +188,7 @@ def warp_options(spec: WarpSpec) -> dict[str, str]:
 def _options(spec: WarpSpec, source_extra: int) -> dict[str, str]:
     fill = [*spec.fill()[: spec.bands], *[0.0] * spec.target_mask]
     return warp_options(spec) | {
-        "INIT_DEST": ",".join(number(value) for value in fill),
+        "INIT_DEST": ",".join(number_text(value) for value in fill),
         "SOURCE_EXTRA": str(source_extra),
         "NUM_THREADS": "1",
         "ERROR_OUT_IF_EMPTY_SOURCE_WINDOW": "NO",
@@ -203,9 +203,9 @@ def _mappings(spec: WarpSpec, warped: int) -> Iterator[str]:
     for band in range(warped):
         inner = ""
         if invalid[band] is not None:
-            inner += f"<SrcNoDataReal>{number(invalid[band])}</SrcNoDataReal>"
+            inner += f"<SrcNoDataReal>{number_text(invalid[band])}</SrcNoDataReal>"
         if invalid[band] is not None or marked[band] is not None:
-            inner += f"<DstNoDataReal>{number(target[band])}</DstNoDataReal>"
+            inner += f"<DstNoDataReal>{number_text(target[band])}</DstNoDataReal>"
         yield f'<BandMapping src="{band + 1}" dst="{band + 1}">{inner}</BandMapping>'
 
 
@@ -222,7 +222,7 @@ def _transformer(spec: WarpSpec) -> str:
     return (
         f"<Transformer><GenImgProjTransformer>{_placed(spec.source)}"
         f"{_transform('DstGeoTransform', spec.target.transform)}"
-        f"{_transform('DstInvGeoTransform', inverse(spec.target.transform))}"
+        f"{_transform('DstInvGeoTransform', inverse_transform(spec.target.transform))}"
         f"{reproject}</GenImgProjTransformer></Transformer>"
     )
 
@@ -232,7 +232,7 @@ def _placed(source: Grid) -> str:
     match source.control:
         case None:
             there = _transform("SrcGeoTransform", source.transform)
-            return there + _transform("SrcInvGeoTransform", inverse(source.transform))
+            return there + _transform("SrcInvGeoTransform", inverse_transform(source.transform))
         case Polynomial(order=order, points=points):
             inner = f"<Order>{order}</Order><Reversed>0</Reversed>{_points(points)}"
             return (
@@ -271,7 +271,7 @@ def _coefficients(rational: Rational) -> str:
     return "".join(f'<MDI key="{key}">{text}</MDI>' for key, text in rpc_metadata(rational).items())
 
 
-def inverse(transform: GeoTransform) -> GeoTransform:
+def inverse_transform(transform: GeoTransform) -> GeoTransform:
     """Return the transform from coordinates to pixels, rounded as GDAL rounds its own."""
     x0, dx, rx, y0, ry, dy = transform
     if rx == 0 and ry == 0:
@@ -291,7 +291,7 @@ def _transform(name: str, transform: GeoTransform) -> str:
     return f"<{name}>{','.join(map(repr, transform))}</{name}>"
 
 
-def number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
     """Return a value as GDAL reads it back to the last bit."""
     if value is None:
         return "none"

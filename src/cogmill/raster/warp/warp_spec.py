@@ -101,7 +101,7 @@ class WarpSpec(BaseModel):
     source_alpha : bool
         True: held pixels have one more plane, the alpha band; so has the result.
     source_mask : bool
-        True: a pixel is valid where `Held.mask` is not 0, in all bands.
+        True: a pixel is valid where `HeldPixels.mask` is not 0, in all bands.
     target_mask : bool
         True: the result has a mask.
     """
