@@ -14,7 +14,7 @@ from tests.raster.rasters import FileBytes
 from cogmill.raster import gdal
 from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.planning import make_plan
 
 STRIPED = [name for name in rasters.LAYOUTS if not name.startswith("tiled")]
 COUNTS = ("requests", "bytes", "decodes")
@@ -35,7 +35,7 @@ def test_pieces_begin_and_end_on_strip_boundaries(
             dst_crs="EPSG:3857", strategy="two-stage", memory=megabytes << 20, workers=1
         )
         with gdal.environment(16 << 20):
-            pieces = plan(inspect_tiff(FileBytes(source), str(source)), options, "x").pieces
+            pieces = make_plan(inspect_tiff(FileBytes(source), str(source)), options, "x").pieces
         edges = [piece.row_off for piece in pieces] + [9001]
         assert edges[0] == 0
         for piece, below in zip(pieces, edges[1:], strict=True):

@@ -17,12 +17,13 @@ from tests.acceptance.running import Mill
 from tests.raster.synthetic import layout, structure
 
 from cogmill.errors import Refused
+from cogmill.raster.cog.fragments import assembly_memory
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.memory import GIB, MIB, PROCESS_BASE, worker_budget
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import assembly, plan, tile_reads
+from cogmill.raster.plan.planning import make_plan, tile_reads
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.plan.reads import source_pixel_bytes
 from cogmill.raster.read.streaming import streaming_bytes
@@ -111,7 +112,7 @@ def test_windows_cover_the_target_once_and_no_source_is_fetched_more_often_than_
         share = child_budget(megabytes * MIB, workers)
         asked = PlanOptions.parse({**options, "memory": share, "workers": workers})
         try:
-            found = plan(source, asked, "x")
+            found = make_plan(source, asked, "x")
         except Refused as refusal:
             assert "--memory" in refusal.remedy, refusal
             worst.counts["refused"] += 1
@@ -125,7 +126,7 @@ def test_windows_cover_the_target_once_and_no_source_is_fetched_more_often_than_
         worst.counts["with fewer children"] += fewer
         assert covered_once(found)
         assert max(found.memory.total, pieces_total(found)) <= memory
-        assert not found.fragments or assembly(found).total <= memory
+        assert not found.fragments or assembly_memory(found.image, found.tile_size).total <= memory
         striped = source.image.striped
         ratio = fetched(found)
         if not cut_in_x(found):

@@ -17,7 +17,7 @@ from cogmill.errors import Refused
 from cogmill.raster import gdal
 from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.planning import make_plan
 from cogmill.settings import PARENT_MEMORY
 
 OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")
@@ -121,7 +121,7 @@ def _budgets(source: Path) -> dict[int, int]:
         for budget in BUDGETS:
             asked = PlanOptions(**options, memory=budget * MIB - PARENT_MEMORY)
             try:
-                pieces = len(plan(structure, asked, "x").pieces)
+                pieces = len(make_plan(structure, asked, "x").pieces)
             except Refused:
                 continue
             found.setdefault(pieces, budget)

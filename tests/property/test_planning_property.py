@@ -12,7 +12,8 @@ from cogmill.raster.plan.cutting import (
     SMALLEST_PIECE,
     RowUnits,
     cut_pieces,
-    units_per_piece,
+    piece_size,
+    strip_is_giant,
     work_sizes,
 )
 
@@ -44,9 +45,9 @@ def test_pieces_cover_every_source_row_once_and_begin_and_end_on_strip_boundarie
 def test_a_piece_fits_its_budget_and_leaves_pieces_for_every_worker(
     units: RowUnits, budget: int, workers: int
 ) -> None:
-    taken = units_per_piece(units, budget, workers)
-    if units.unit_bytes > budget:
-        assert taken == 0
+    taken = piece_size(units, budget, workers)
+    assert strip_is_giant(units, budget) == (taken == 0) == (units.unit_bytes > budget)
+    if not taken:
         return
     assert 1 <= taken <= units.count
     assert taken * units.unit_bytes <= budget

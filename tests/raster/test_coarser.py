@@ -18,7 +18,7 @@ from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.options.plan_options import RESAMPLING, PlanOptions
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.planning import make_plan
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.warp.exact_warp import warp
 from cogmill.raster.warp.footprint import source_positions
@@ -136,7 +136,7 @@ def planned(factor: float, **options: Any) -> RasterPlan:
     size = round(601 * factor), round(503 * factor)
     made = structure(layout(size, (256, 256), samples=1), transform=(4e5, 1.0, 0.0, 6e6, 0.0, -1.0))
     asked = {"resolution": (factor,) * 2, "blocksize": 64, "tile_size": 512, **options}
-    return plan(made, PlanOptions.parse(asked), "coarser")
+    return make_plan(made, PlanOptions.parse(asked), "coarser")
 
 
 @pytest.mark.parametrize("factor", [4, 16, 100])
@@ -167,7 +167,7 @@ def test_a_scale_that_varies_too_much_for_one_kernel_is_warned_of_with_figures()
         layout((1000, 1900), (256, 256), samples=1), "EPSG:3857",
         transform=(0.0, 10000.0, 0.0, 19e6, 0.0, -10000.0),
     )  # fmt: skip
-    found = plan(made, PlanOptions(dst_crs="EPSG:4326", resolution=(0.3, 0.3)), "uneven")
+    found = make_plan(made, PlanOptions(dst_crs="EPSG:4326", resolution=(0.3, 0.3)), "uneven")
     assert found.scales is not None
     assert found.scales.uneven
     (said,) = [warning for warning in found.warnings if "sampled, not averaged" in warning]
@@ -194,13 +194,13 @@ def test_a_scale_that_varies_too_much_for_one_kernel_is_warned_of_with_figures()
 )
 def test_the_kernel_is_chosen_by_the_data(changes: dict[str, Any], kernel: str) -> None:
     made = structure(layout((600, 500), (256, 256), samples=1), **changes)
-    assert plan(made, PlanOptions(dst_crs="EPSG:3857"), "default").resampling == kernel
+    assert make_plan(made, PlanOptions(dst_crs="EPSG:3857"), "default").resampling == kernel
 
 
 def test_complex_numbers_and_single_bits_are_never_mixed() -> None:
     image = layout((600, 500), (256, 256), samples=1, dtype="complex64")
     made = structure(image)
-    assert plan(made, PlanOptions(dst_crs="EPSG:3857"), "complex").resampling == "nearest"
+    assert make_plan(made, PlanOptions(dst_crs="EPSG:3857"), "complex").resampling == "nearest"
     bits = layout((600, 500), (256, 256), samples=1, bits=1)
     made = structure(bits)
-    assert plan(made, PlanOptions(dst_crs="EPSG:3857"), "bits").resampling == "nearest"
+    assert make_plan(made, PlanOptions(dst_crs="EPSG:3857"), "bits").resampling == "nearest"

@@ -22,7 +22,7 @@ from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import GeoTransform, Grid
 from cogmill.raster.geometry.target import reference_grid, target_grid
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.planning import make_plan
 
 UTM: GeoTransform = (250000.3, 10.0, 0.0, 5300000.7, 0.0, -10.0)
 SIZE = (611, 457)
@@ -38,7 +38,7 @@ def planned(reference: Grid | None = None, **options: Any) -> Grid:
     """Return the target grid of a made-up raster in UTM."""
     image = layout(SIZE, (256, 256), samples=1)
     made = structure(image, "EPSG:32633", transform=UTM)
-    return plan(made, PlanOptions.parse(options), "grids", reference).target_grid
+    return make_plan(made, PlanOptions.parse(options), "grids", reference).target_grid
 
 
 def write(path: Path, crs: str, transform: GeoTransform, size: tuple[int, int]) -> Path:
@@ -125,7 +125,7 @@ def test_a_reference_in_the_source_s_own_grid_means_a_copy(tmp_path: Path) -> No
     image = layout(SIZE, (256, 256), samples=1)
     made = structure(image, "EPSG:32633", transform=UTM)
     like = reference_grid(str(path), "ref.tif")
-    assert plan(made, PlanOptions(like=str(path)), "grids", like).copies
+    assert make_plan(made, PlanOptions(like=str(path)), "grids", like).copies
 
 
 def test_a_reference_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_every_block_is_a_tile_of_the_scheme(
             transform=(lon, pixel, 0.0, lat, 0.0, -pixel),
         )
         options = PlanOptions(tiling_scheme="WebMercatorQuad", blocksize=block)
-        grid = plan(made, options, "grids").target_grid
+        grid = make_plan(made, options, "grids").target_grid
     assert grid.width % block == 0
     assert grid.height % block == 0
     tms = morecantile.tms.get("WebMercatorQuad")

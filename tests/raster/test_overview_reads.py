@@ -18,7 +18,7 @@ from cogmill.raster import gdal
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.planning import make_plan
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.warp.commands import RESULT
 
@@ -54,7 +54,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def planned(source: Path, **options: Any) -> RasterPlan:
     with gdal.environment(1 << 24):
         structure = inspect_tiff(FileBytes(source), str(source))
-        return plan(structure, PlanOptions(**{**OPTIONS, **options}), "x")
+        return make_plan(structure, PlanOptions(**{**OPTIONS, **options}), "x")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.explain import explain, summary
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.explain import explain_plan, plan_summary
+from cogmill.raster.plan.planning import make_plan
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.read.source_blocks import SourceReader
 
@@ -68,7 +68,7 @@ def _all(width: int, height: int) -> Window:
 def planned(path: Path, number: int) -> RasterPlan:
     with gdal.environment(1 << 24):
         structure = inspect_tiff(FileBytes(path), str(path), None, number)
-        return plan(structure, PlanOptions(dst_crs="EPSG:3857", page=number), "x")
+        return make_plan(structure, PlanOptions(dst_crs="EPSG:3857", page=number), "x")
 
 
 def test_a_mask_beside_is_that_of_the_first_page_as_gdal_has_it(tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_a_mask_beside_is_that_of_the_first_page_as_gdal_has_it(tmp_path: Path) 
 def test_the_plan_says_which_page_and_its_commands_name_it(tmp_path: Path) -> None:
     path = pages(tiff(), tiff())(tmp_path)
     made = planned(path, 2)
-    assert summary(made)["structure"]["page"] == 2
-    assert "page 2, 211 x 173 pixels" in explain(made)[0]
+    assert plan_summary(made)["structure"]["page"] == 2
+    assert "page 2, 211 x 173 pixels" in explain_plan(made)[0]
     assert f"GTIFF_DIR:2:{path.name}" in made.gdalwarp[-1]
 
 

@@ -17,6 +17,7 @@ from tests.raster.rasters import Case, FileBytes, write
 from tests.raster.synthetic import UTM, layout, structure
 
 from cogmill.errors import Refused
+from cogmill.raster.cog.fragments import assembly_memory
 from cogmill.raster.cog.upper_levels import cog_levels, upper_levels_memory
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.grid import Window
@@ -24,10 +25,10 @@ from cogmill.raster.inspect.structure import Structure, inspect_tiff
 from cogmill.raster.memory import GIB, MIB
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan import explain
-from cogmill.raster.plan.cutting import RowUnits, units_per_piece
+from cogmill.raster.plan.cutting import RowUnits, piece_size
 from cogmill.raster.plan.decisions import Notes, decide_validity
-from cogmill.raster.plan.planning import assembly, plan, tile_reads
-from cogmill.raster.plan.plot import plot
+from cogmill.raster.plan.planning import make_plan, tile_reads
+from cogmill.raster.plan.plot import draw_plan
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.plan.reads import source_reads
 from cogmill.raster.read.source_blocks import SourceReader
@@ -45,7 +46,7 @@ FAR = tuple((col, row, x * 1e300, y * 1e300, z) for col, row, x, y, z in POINTS)
 
 def planned(source: Structure, **options: Any) -> RasterPlan:
     with environment(32 * MIB):
-        return plan(source, PlanOptions.parse(options), "x")
+        return make_plan(source, PlanOptions.parse(options), "x")
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +63,14 @@ def test_a_piece_of_fifty_thousand_float_columns_takes_eight_strips_and_six_with
     bands: int, strips: int
 ) -> None:
     units = RowUnits(width=50000, height=50000, rows=256, row_bytes=50000 * bands * 4)
-    assert units_per_piece(units, round(1.2 * GIB), workers=1) == strips
+    assert piece_size(units, round(1.2 * GIB), workers=1) == strips
 
 
 def test_tiny_strips_are_grouped_and_a_large_budget_still_leaves_pieces_for_all() -> None:
     units = RowUnits(width=20000, height=20000, rows=1, row_bytes=60000)
-    taken = units_per_piece(units, 64 * GIB, workers=4)
+    taken = piece_size(units, 64 * GIB, workers=4)
     assert taken == 20000 // 16
-    assert units_per_piece(units, 64 * GIB, workers=10_000) * 60000 >= 32 * MIB
+    assert piece_size(units, 64 * GIB, workers=10_000) * 60000 >= 32 * MIB
 
 
 def test_pieces_of_a_tiled_source_are_rows_of_blocks() -> None:
@@ -300,7 +301,7 @@ def test_a_plan_comes_back_from_json_to_the_last_bit(options: dict[str, Any]) ->
     # PostgreSQL's jsonb knows neither NaN nor Infinity.
     strict = json.dumps(made.model_dump(mode="json"), allow_nan=False)
     assert RasterPlan.model_validate_json(strict).model_dump_json() == text
-    json.dumps(explain.summary(made), allow_nan=False)
+    json.dumps(explain.plan_summary(made), allow_nan=False)
 
 
 def test_the_same_arguments_make_the_same_plan() -> None:
@@ -498,12 +499,12 @@ def test_one_COG_whose_upper_levels_exceed_the_memory_is_refused_with_what_would
     source = structure(layout((400_000, 3000), (512, 512), 8, "float64"))
     asked = PlanOptions(memory=GIB)
     with environment(32 * MIB):
-        assert plan(source, asked, "x").options.memory == GIB
+        assert make_plan(source, asked, "x").options.memory == GIB
         with pytest.raises(Refused, match="one COG's upper levels needs") as refused:
-            plan(source, asked, "x", one_cog=True)
+            make_plan(source, asked, "x", one_cog=True)
         named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
         enough = PlanOptions(memory=child_budget(named, 1))
-        made = plan(source, enough, "x", one_cog=True)
+        made = make_plan(source, enough, "x", one_cog=True)
     assert (
         GIB
         < upper_levels_memory(made.image)
@@ -520,7 +521,7 @@ def test_fragments_that_cannot_be_put_together_in_the_memory_are_refused() -> No
     named = int(refused.value.remedy.split()[1].removesuffix("MB")) * MIB
     made = planned(source, **{**asked, "memory": child_budget(named, 1)})
     assert made.fragments
-    assert assembly(made).total <= child_budget(named, 1)
+    assert assembly_memory(made.image, made.tile_size).total <= child_budget(named, 1)
 
 
 # --- for people -------------------------------------------------------------------------------
@@ -529,11 +530,11 @@ def test_fragments_that_cannot_be_put_together_in_the_memory_are_refused() -> No
 def test_the_explanation_names_structure_strategy_memory_and_all_three_costs(
     huge: RasterPlan,
 ) -> None:
-    lines = explain.explain(huge)
+    lines = explain.explain_plan(huge)
     text = "\n".join(lines)
     for word in ("196 strips of 256 rows", "two-stage", "Memory of a tile task", "naive"):
         assert word in text
-    summary = explain.summary(huge)
+    summary = explain.plan_summary(huge)
     reads = summary["reads"]
     assert f"{reads['whole']} whole, one download each, and {reads['windows']} in" in text
     assert reads["whole"] + reads["windows"] == len(huge.pieces)
@@ -543,7 +544,7 @@ def test_the_explanation_names_structure_strategy_memory_and_all_three_costs(
         summary["warp"]
     )
     json.dumps(summary, allow_nan=False)
-    assert explain.event(huge)["output_tiles"] == len(huge.tiles)
+    assert explain.plan_event(huge)["output_tiles"] == len(huge.tiles)
 
 
 def test_the_picture_is_wide_and_shows_more_than_one_colour(
@@ -551,12 +552,12 @@ def test_the_picture_is_wide_and_shows_more_than_one_colour(
 ) -> None:
     image = pytest.importorskip("matplotlib.image")
     path = tmp_path / "plan.png"
-    plot(huge, str(path))
+    draw_plan(huge, str(path))
     picture = image.imread(path)
     assert picture.shape[1] >= 1200
     assert len(np.unique(picture[..., 0])) > 20
     with pytest.raises(Refused, match="cannot be written"):
-        plot(huge, str(tmp_path / "no folder" / "plan.png"))
+        draw_plan(huge, str(tmp_path / "no folder" / "plan.png"))
 
 
 def test_without_matplotlib_the_picture_is_refused_by_the_name_of_the_extra(
@@ -565,7 +566,7 @@ def test_without_matplotlib_the_picture_is_refused_by_the_name_of_the_extra(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(Refused, match=r"cogmill\[plot\]"):
-        plot(huge, str(tmp_path / "plan.png"))
+        draw_plan(huge, str(tmp_path / "plan.png"))
 
 
 def test_options_are_validated_without_loading_gdal() -> None:

@@ -25,7 +25,7 @@ from cogmill.raster.geometry.crs import (
 from cogmill.raster.geometry.grid import GeoTransform, Grid, Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import plan
+from cogmill.raster.plan.planning import make_plan
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.warp.exact_warp import Warped, warp
 from cogmill.raster.warp.footprint import source_positions, source_window
@@ -46,7 +46,7 @@ def planned(
     image = layout(size, (min(64, size[0] - 1), 64), samples=1, dtype="int16")
     made = structure(image, None, transform=transform, nodata=(-9999.0,))
     made = made.model_copy(update={"crs": crs_text(crs)})
-    return plan(made, PlanOptions.parse({"dst_crs": dst_crs, **options}), "seams")
+    return make_plan(made, PlanOptions.parse({"dst_crs": dst_crs, **options}), "seams")
 
 
 def share(found: RasterPlan) -> float:
@@ -403,12 +403,12 @@ def test_a_system_that_is_no_map_is_named_and_copied_where_a_geotiff_can_hold_it
     wkt = CRS.from_user_input(crs).to_wkt()
     source = structure(image, None, transform=BERNE).model_copy(update={"crs": wkt})
     with pytest.raises(Refused, match=f"\\({kind}\\) has no place on a map"):
-        plan(source, PlanOptions(dst_crs="EPSG:3857"), "seams")
+        make_plan(source, PlanOptions(dst_crs="EPSG:3857"), "seams")
     if copied:
-        assert plan(source, PlanOptions(), "seams").copies
+        assert make_plan(source, PlanOptions(), "seams").copies
     else:
         with pytest.raises(Refused, match="a GeoTIFF cannot hold the coordinate system"):
-            plan(source, PlanOptions(), "seams")
+            make_plan(source, PlanOptions(), "seams")
 
 
 def test_a_better_grid_that_is_missing_is_named_with_its_loss_in_metres() -> None:

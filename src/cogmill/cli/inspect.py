@@ -76,9 +76,9 @@ def _prepare(settings: Settings, inputs: Inputs) -> JsonValue:
 
 def _draw(prepared: JsonValue, path: Path) -> None:
     # Here and not at the top: no other command loads GDAL in this process.
-    from cogmill.raster.plan.plot import plot
+    from cogmill.raster.plan.plot import draw_plan
     from cogmill.raster.plan.raster_plan import RasterPlan
 
     match prepared:
         case {"plan": plan}:
-            plot(RasterPlan.model_validate(plan), str(path))
+            draw_plan(RasterPlan.model_validate(plan), str(path))

@@ -15,7 +15,7 @@ from cogmill.cli.console import Output, size_text
 from cogmill.errors import Refused
 from cogmill.raster.options.creation_options import CREATION_OPTIONS, OVERVIEW_RESAMPLING
 from cogmill.raster.options.grid_options import BY_POINTS
-from cogmill.raster.options.plan_options import PROFILES, RESAMPLING, PlanOptions
+from cogmill.raster.options.plan_options import PROFILE_NAMES, RESAMPLING, PlanOptions
 from cogmill.settings import MINIMUM_MEMORY, Settings, machine_memory, parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,8 +92,8 @@ _PLAN_OPTIONS = (
     ),
     click.option(
         "--profile", metavar="NAME", default=_defaults("profile"), show_default=True,
-        help=f"Compression: one of {', '.join(PROFILES)}. jpeg and webp (but for QUALITY=100) are "
-        "lossy, and so is lerc with MAX_Z_ERROR: nodata becomes a mask there.",
+        help=f"Compression: one of {', '.join(PROFILE_NAMES)}. jpeg and webp (but for "
+        "QUALITY=100) are lossy, and so is lerc with MAX_Z_ERROR: nodata becomes a mask there.",
     ),
     click.option(
         "--co", "creation_options", type=key_value, metavar="KEY=VALUE", multiple=True,

@@ -74,7 +74,7 @@ def _overreach(job: JobView) -> None:
     from cogmill.job_types.raster_to_cog.prepared import plan_of
     from cogmill.raster.geometry.held_pixels import HeldPixels
     from cogmill.raster.plan.planning import tile_reads
-    from cogmill.raster.plan.reads import bands
+    from cogmill.raster.plan.reads import block_row_windows
     from cogmill.raster.warp.exact_warp import warp
 
     plan = plan_of(job)
@@ -83,7 +83,7 @@ def _overreach(job: JobView) -> None:
     assert source is not None
     too_little = source.model_copy(update={"height": source.height // 2})
     pixels = np.zeros((plan.warp.planes, too_little.height, too_little.width), plan.warp.dtype)
-    for band in bands(work, plan.image.block):
+    for band in block_row_windows(work, plan.image.block):
         warp(plan.warp, HeldPixels(too_little, pixels, None), band)
 
 

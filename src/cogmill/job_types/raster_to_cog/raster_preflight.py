@@ -62,12 +62,12 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         like = _like(inputs, tools)
         options, stem = _options(inputs, tools), _stem(inputs, source)
         whole = bool(inputs.destination) and Location.parse(inputs.destination).is_one_cog
-        plan = planning.plan(structure, options, stem, like, ground, one_cog=whole)
+        plan = planning.make_plan(structure, options, stem, like, ground, one_cog=whole)
     prepared = Prepared(
         plan=plan,
         contributing=contributing,
-        summary=explain.summary(plan),
-        explained=tuple(explain.explain(plan)),
+        summary=explain.plan_summary(plan),
+        explained=tuple(explain.explain_plan(plan)),
         older=older,
     )
     locations = map(Location.parse, [*contributing, inputs.destination or "/"])
@@ -79,7 +79,7 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
         owns=_owned(inputs, tools),
         plan_memory=min(PLAN_MEMORY, tools.child_memory),
         plan_identity=plan.identity,
-        event=explain.event(plan),
+        event=explain.plan_event(plan),
     )
 
 

@@ -62,8 +62,8 @@ def _absolute(place: str | None) -> str | None:
 def largest_task(prepared: JsonValue) -> int:
     """Return what the largest task of a job was predicted to need in bytes; 0 where none says."""
     match prepared:
-        case {"summary": {"strategy": str(way), "cost": {**costs}}}:
-            match costs.get(way):
+        case {"summary": {"strategy": str(strategy), "cost": {**costs}}}:
+            match costs.get(strategy):
                 case {"peak_memory_bytes": int(peak)}:
                     return peak
     return 0

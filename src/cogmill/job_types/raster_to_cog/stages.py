@@ -237,13 +237,13 @@ class AssembleStage(StageType[Tools]):
     def plan(self, job: JobView, earlier: EarlierResults, tools: Tools) -> StagePlan:
         """Share the fragments; plan each tile of which there are any."""
         from cogmill.job_types.raster_to_cog.prepared import plan_of
-        from cogmill.raster.plan.planning import assembly
+        from cogmill.raster.cog.fragments import assembly_memory
 
         tiles = [TileResult.model_validate(row.result) for row in earlier.of("tiles")]
         fragments = [tile for tile in tiles if tile.fragment is not None]
-        needs = Requirements(
-            memory=assembly(plan_of(job)).total, seconds=PUBLISH_SECONDS, still=STILL_SECONDS
-        )
+        plan = plan_of(job)
+        memory = assembly_memory(plan.image, plan.tile_size).total
+        needs = Requirements(memory=memory, seconds=PUBLISH_SECONDS, still=STILL_SECONDS)
         return StagePlan(
             shared={"tiles": [tile.model_dump(mode="json") for tile in fragments]},
             tasks=tuple(

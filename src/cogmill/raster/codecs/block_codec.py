@@ -93,7 +93,7 @@ class BlockCodec(BaseModel):
     Attributes
     ----------
     compression : str
-        One of `PROFILES`.
+        One of `Compression`.
     level : int or None
         The effort, where the compression has one.
     quality : int or None

@@ -13,7 +13,7 @@ from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.make.masking import masked
 from cogmill.raster.plan.raster_plan import RasterPlan
-from cogmill.raster.plan.reads import Read, bands
+from cogmill.raster.plan.reads import WorkRead, block_row_windows
 from cogmill.raster.read.source_blocks import PixelSource
 from cogmill.raster.warp.exact_warp import warp
 
@@ -59,7 +59,7 @@ class TileMaker:
         self._done = 0
         self.widened = 0
 
-    def rows(self, reads: Iterable[Read]) -> Iterator[PixelRows]:
+    def rows(self, reads: Iterable[WorkRead]) -> Iterator[PixelRows]:
         """Yield whole rows of blocks at the window's full width."""
         for _, group in groupby(reads, key=lambda read: read[0].row_off):
             row = list(group)
@@ -68,7 +68,7 @@ class TileMaker:
             else:
                 yield self._joined(row)
 
-    def _joined(self, row: list[Read]) -> PixelRows:
+    def _joined(self, row: list[WorkRead]) -> PixelRows:
         """Put work tiles that lie side by side into one array, each with its own source window."""
         image, first = self._plan.image, row[0][0]
         width = self._window.width
@@ -87,7 +87,7 @@ class TileMaker:
     def _bands(self, work: Window, source: Window | None) -> Iterator[PixelRows]:
         """Yield a work tile one row of blocks at a time, so that GDAL's buffers stay small."""
         held = None if source is None else self._read(source)
-        for band in bands(work, self._plan.image.block):
+        for band in block_row_windows(work, self._plan.image.block):
             times = 0
             while True:
                 try:

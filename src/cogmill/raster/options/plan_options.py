@@ -28,7 +28,7 @@ from cogmill.raster.options.grid_options import (
     scheme_name,
 )
 
-Strategy = Literal["auto", "direct", "two-stage"]
+StrategyOption = Literal["auto", "direct", "two-stage"]
 Overviews = Literal["auto", "none"]
 
 #: Kernels that the chunk-independent warp offers, under rasterio's names.
@@ -49,7 +49,7 @@ RESAMPLING = (
 )
 #: How GDAL spells some of the same kernels.
 _RESAMPLING_ALIASES = {"near": "nearest", "cubicspline": "cubic_spline", "median": "med"}
-PROFILES = (
+PROFILE_NAMES = (
     "deflate", "zstd", "lzw", "webp", "jpeg", "lerc", "lerc_deflate", "lerc_zstd", "raw"
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ class PlanOptions(GridOptions):
     overview_resampling : str or None
         One of `OVERVIEW_RESAMPLING`. None: by the data, as `resampling`.
     profile : str
-        One of `PROFILES`: how blocks are compressed.
+        One of `PROFILE_NAMES`: how blocks are compressed.
     creation_options : dict[str, str]
         ``--co``, named as GDAL's COG driver names them; see `CREATION_OPTIONS`.
     blocksize : int
@@ -115,7 +115,7 @@ class PlanOptions(GridOptions):
     exact: bool = False
     memory: int | None = None
     work_tile: int | None = None
-    strategy: Strategy = "auto"
+    strategy: StrategyOption = "auto"
     workers: int = 1
 
     @classmethod
@@ -193,8 +193,10 @@ class PlanOptions(GridOptions):
     @classmethod
     def _known_profile(cls, value: str) -> str:
         name = value.strip().lower()
-        if name not in PROFILES:
-            raise Refused(f"--profile {value!r} is not known", f"use one of {', '.join(PROFILES)}")
+        if name not in PROFILE_NAMES:
+            raise Refused(
+                f"--profile {value!r} is not known", f"use one of {', '.join(PROFILE_NAMES)}"
+            )
         return name
 
     @field_validator("creation_options", mode="before")

@@ -1,7 +1,7 @@
-"""What each way of running a job costs: counted from the source's blocks, then weighed.
+"""What each strategy costs: counted from the source's blocks, then weighed.
 
 The weights are round figures of one core of a small cloud machine with its source in a bucket of
-the same region. They rank the ways; they do not promise a duration.
+the same region. They rank the strategies; they do not promise a duration.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PIECE_WRITE_RATE: Final = 300e6
 #: Decoded bytes a second out of an intermediate, reading included.
 PIECE_READ_RATE: Final = 800e6
 #: Seconds to claim, start and settle one task.
-TASK_SECONDS: Final = 0.1
+TASK_OVERHEAD_SECONDS: Final = 0.1
 #: Seconds for the machine to close one stage and plan the next.
-STAGE_SECONDS: Final = 0.5
+STAGE_OVERHEAD_SECONDS: Final = 0.5
 #: Target pixels of three bands a second through GDAL's exact warp (issue 2), by kernel.
 WARP_RATES: Final = {"nearest": 3.0e6, "bilinear": 1.6e6, "cubic": 0.9e6, "average": 1.0e6}
 _SLOW_WARP_RATE: Final = 0.5e6
@@ -44,7 +44,7 @@ _RAW_PACKS_TO: Final = 0.7
 
 
 class Cost(BaseModel):
-    """What one way of running the job does, predicted.
+    """What a strategy does, predicted.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Cost(BaseModel):
 
 
 class Costs(BaseModel):
-    """The three ways side by side: direct, two-stage, and one task a target square."""
+    """The costs side by side: direct, two-stage, and naive, which is one task a target square."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,8 +95,8 @@ class Costs(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """What all ways do alike.
+class TargetWork:
+    """The warping and encoding of the target, which every strategy does alike.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Output:
 
 
 def direct_cost(
-    structure: Structure, windows: Sequence[Window], tasks: int, peak: int, output: Output
+    structure: Structure, windows: Sequence[Window], tasks: int, peak: int, target_work: TargetWork
 ) -> Cost:
     """Return the cost of reading these windows straight from the source.
 
@@ -140,11 +140,11 @@ def direct_cost(
         Tasks that do it.
     peak : int
         Predicted bytes of the largest task.
-    output : Output
+    target_work : TargetWork
         What is made of it.
     """
     reads = source_reads(structure, windows)
-    return _cost(reads, tasks, peak, _source_seconds(reads) + output.seconds)
+    return _cost(reads, tasks, peak, _source_seconds(reads) + target_work.seconds)
 
 
 def two_stage_cost(
@@ -152,7 +152,7 @@ def two_stage_cost(
     pieces: Sequence[Window],
     windows: Sequence[Window],
     tasks_and_peak: tuple[int, int],
-    output: Output,
+    target_work: TargetWork,
 ) -> Cost:
     """Return the cost of decoding each piece once and reading `windows` from intermediates.
 
@@ -166,7 +166,7 @@ def two_stage_cost(
         What stage 2 reads from the intermediates.
     tasks_and_peak : (int, int)
         Tasks of stage 2, and the predicted bytes of the largest task of either stage.
-    output : Output
+    target_work : TargetWork
         What is made of it.
     """
     tile_tasks, peak = tasks_and_peak
@@ -180,8 +180,8 @@ def two_stage_cost(
         _source_seconds(reads)
         + written / PIECE_WRITE_RATE
         + read / PIECE_READ_RATE
-        + STAGE_SECONDS
-        + output.seconds
+        + STAGE_OVERHEAD_SECONDS
+        + target_work.seconds
     )
     cost = _cost(reads, len(pieces) + tile_tasks, peak, seconds)
     return cost.model_copy(
@@ -205,6 +205,6 @@ def _cost(reads: SourceReads, tasks: int, peak: int, seconds: float) -> Cost:
         blocks_decoded=reads.blocks_decoded,
         whole_reads=reads.whole_reads,
         windowed_reads=reads.windowed_reads,
-        seconds=round(seconds + tasks * TASK_SECONDS, 3),
+        seconds=round(seconds + tasks * TASK_OVERHEAD_SECONDS, 3),
         peak_memory_bytes=peak,
     )

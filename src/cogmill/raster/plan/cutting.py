@@ -48,8 +48,16 @@ class RowUnits(BaseModel):
         return min(self.rows, self.height) * self.row_bytes
 
 
-def units_per_piece(units: RowUnits, budget: int, workers: int) -> int:
-    """Return how many units one piece takes, 0 when not even one fits.
+def strip_is_giant(units: RowUnits, budget: int) -> bool:
+    """Return whether not even one unit, decoded, fits into `budget` bytes.
+
+    A giant strip is decoded as a stream, or else cut in X.
+    """
+    return fitting_units(units, budget) == 0
+
+
+def piece_size(units: RowUnits, budget: int, workers: int) -> int:
+    """Return the size of a piece, in units; 0 when not even one fits.
 
     As many as the budget holds, but no more than leave `PIECES_PER_WORKER` pieces for every
     worker, unless pieces would become smaller than `SMALLEST_PIECE`.

@@ -1,4 +1,4 @@
-"""What a plan decides from the pixels' meaning: validity, kernels, codec. Pure."""
+"""What a plan decides from the pixels' meaning: validity, kernels, codec."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def is_complex(structure: Structure) -> bool:
     return np.dtype(structure.dtype).kind == "c"
 
 
-def resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
+def decide_resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
     """Return the warp's kernel: the user's, or by the data.
 
     Raises
@@ -87,14 +87,14 @@ def resampling(structure: Structure, options: PlanOptions, notes: Notes) -> str:
     return options.resampling
 
 
-def overview_resampling(structure: Structure, options: PlanOptions) -> Method:
+def decide_overview_resampling(structure: Structure, options: PlanOptions) -> Method:
     """Return the overviews' kernel: the user's, or by the data."""
     if options.overviews_by is not None:
         return cast(Method, options.overviews_by)
     return "nearest" if holds_classes(structure) or is_complex(structure) else "average"
 
 
-def codec(structure: Structure, options: PlanOptions) -> BlockCodec:
+def decide_codec(structure: Structure, options: PlanOptions) -> BlockCodec:
     """Return how the blocks of the output are encoded.
 
     Raises
@@ -120,7 +120,9 @@ def codec(structure: Structure, options: PlanOptions) -> BlockCodec:
     return profile_codec(options.compression, samples, options.block, asked)
 
 
-def colors(structure: Structure, found: BlockCodec, bands: Sequence[int], notes: Notes) -> Colors:
+def decide_colors(
+    structure: Structure, found: BlockCodec, bands: Sequence[int], notes: Notes
+) -> Colors:
     """Return the colour interpretation of the output's bands, numbered from 1.
 
     Three bands in a JPEG are red, green and blue to every reader.

@@ -1,4 +1,4 @@
-"""What is to be done, before it is known how, and what its tasks demand of the memory."""
+"""What is to be done with a raster, and what its tasks demand of the memory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cogmill.raster.memory import (
     tile_memory,
 )
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.costs import Output
+from cogmill.raster.plan.costs import TargetWork
 from cogmill.raster.plan.cutting import RowUnits
 from cogmill.raster.plan.reads import (
-    Read,
+    WorkRead,
     WorkSize,
-    bands,
+    block_row_windows,
     packing_ratio,
     piece_codec_of,
     source_pixel_bytes,
@@ -58,7 +58,7 @@ _CHOOSING: Final = frozenset({None, "nearest", "mode", "min", "max", "med", "q1"
 
 
 @dataclass(frozen=True)
-class Job:
+class Workload:
     """What is to be done, before it is known how.
 
     Attributes
@@ -87,7 +87,7 @@ class Job:
     kernel: str | None
     one_cog: bool = False
 
-    def shared_by(self, workers: int) -> Job:
+    def shared_by(self, workers: int) -> Workload:
         """Return the same for so many children, which share what those of now have together."""
         memory = self.memory * self.options.workers // workers
         options = self.options.model_copy(update={"memory": memory, "workers": workers})
@@ -104,9 +104,9 @@ class Job:
         return self.options.memory or DEFAULT_CHILD_MEMORY
 
     @property
-    def output(self) -> Output:
-        """What every way makes alike."""
-        return Output(
+    def target_work(self) -> TargetWork:
+        """What every strategy does alike."""
+        return TargetWork(
             pixels=self.target.width * self.target.height,
             pixel_bytes=self.pixel_bytes,
             bands=self.image.bands,
@@ -141,12 +141,12 @@ class Job:
             row_bytes=layout.width * self.source_pixel_bytes,
         )
 
-    def reads(self, size: WorkSize) -> list[tuple[Read, ...]]:
+    def reads(self, size: WorkSize) -> list[tuple[WorkRead, ...]]:
         """Return each output tile's work tiles with what they read."""
         return [window_reads(self.spec, tile, size) for tile in self.tiles]
 
     @cached_property
-    def whole(self) -> list[tuple[Read, ...]]:
+    def whole(self) -> list[tuple[WorkRead, ...]]:
         """What is read when a work tile is a whole output tile."""
         side = self.options.tile_size
         return self.reads(WorkSize(side, side, self.options.block))
@@ -164,11 +164,11 @@ class Job:
 
     def _encoding(self, window: Window) -> tuple[int, int]:
         image = self.image.model_copy(update={"grid": self.target.window_grid(window)})
-        ratio = _packs_to(self.structure, self.image.codec.compression, self.kernel)
+        ratio = _output_packing(self.structure, self.image.codec.compression, self.kernel)
         rows = encode_memory(image, 0.0)
         return rows, encode_memory(image, ratio) - rows
 
-    def demand(self, read: Read, decoding: int) -> MemoryEstimate:
+    def demand(self, read: WorkRead, decoding: int) -> MemoryEstimate:
         """Return the peak of a task that makes an output tile, if this is its largest work tile."""
         work, _ = read
         width = min(self.options.tile_size, self.target.width)
@@ -190,7 +190,7 @@ class Job:
             )
         )
 
-    def fragment_demand(self, read: Read, decoding: int) -> MemoryEstimate:
+    def fragment_demand(self, read: WorkRead, decoding: int) -> MemoryEstimate:
         """Return the peak of a task that makes one fragment."""
         rows, encoded = self._encoding(read[0])
         return tile_memory(
@@ -206,40 +206,44 @@ class Job:
             )
         )
 
-    def _held(self, read: Read) -> int:
+    def _held(self, read: WorkRead) -> int:
         return 0 if read[1] is None else read[1].size * self.source_pixel_bytes
 
-    def _warping(self, read: Read) -> int:
+    def _warping(self, read: WorkRead) -> int:
         if self.spec is None or read[1] is None:
             return 0
-        return max(warp_buffer_bytes(self.spec, b) for b in bands(read[0], self.options.block))
+        return max(
+            warp_buffer_bytes(self.spec, b) for b in block_row_windows(read[0], self.options.block)
+        )
 
 
-def streamed_estimate(job: Job) -> MemoryEstimate:
+def streamed_estimate(workload: Workload) -> MemoryEstimate:
     """Return the peak of a task that decodes a row of strips as a stream."""
-    rows = min(piece_codec_of(job.structure).block, job.units.height)
-    _, encoding = _piece_work(job)
+    rows = min(piece_codec_of(workload.structure).block, workload.units.height)
+    _, encoding = _piece_work(workload)
     # As they are decoded, as pixels, and band by band.
-    return piece_memory(3 * rows * job.units.row_bytes, streaming_bytes(job.structure), encoding)
+    return piece_memory(
+        3 * rows * workload.units.row_bytes, streaming_bytes(workload.structure), encoding
+    )
 
 
-def piece_room(job: Job, budget: int) -> int:
+def piece_room(workload: Workload, budget: int) -> int:
     """Return how many decoded bytes a piece may have where its task may use `budget` bytes."""
-    return max(budget - piece_memory(0, *_piece_work(job)).total, 0)
+    return max(budget - piece_memory(0, *_piece_work(workload)).total, 0)
 
 
-def piece_estimate(job: Job, pieces: Sequence[Window]) -> MemoryEstimate:
+def piece_estimate(workload: Workload, pieces: Sequence[Window]) -> MemoryEstimate:
     """Return the peak of the task of the largest of these pieces."""
-    largest = max(piece.size for piece in pieces) * job.source_pixel_bytes
-    return piece_memory(largest, *_piece_work(job))
+    largest = max(piece.size for piece in pieces) * workload.source_pixel_bytes
+    return piece_memory(largest, *_piece_work(workload))
 
 
-def _piece_work(job: Job) -> tuple[int, int]:
+def _piece_work(workload: Workload) -> tuple[int, int]:
     """Return what decoding a piece needs, and encoding its intermediate."""
-    return source_decoding(job.structure), writing_bytes(piece_codec_of(job.structure))
+    return source_decoding(workload.structure), writing_bytes(piece_codec_of(workload.structure))
 
 
-def _packs_to(structure: Structure, compression: str, kernel: str | None) -> float:
+def _output_packing(structure: Structure, compression: str, kernel: str | None) -> float:
     """Return encoded over decoded bytes of the output, at most."""
     ratio = packing_ratio(structure)
     worst = _WORST_RATIOS.get(compression, _WORST_RATIO)

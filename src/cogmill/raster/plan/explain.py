@@ -10,14 +10,14 @@ from cogmill.raster.geometry.control import Rational, residuals
 from cogmill.raster.inspect.source_file import TiffSource, VrtSource
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.options.grid_options import json_number
-from cogmill.raster.plan.choosing import size_text
+from cogmill.raster.plan.choosing import bytes_text
 from cogmill.raster.plan.costs import Cost
 from cogmill.raster.plan.raster_plan import RasterPlan
 
-_WAYS = ("direct", "two-stage", "naive")
+_STRATEGIES = ("direct", "two-stage", "naive")
 
 
-def explain(plan: RasterPlan) -> list[str]:
+def explain_plan(plan: RasterPlan) -> list[str]:
     """Return the plan for a person, a line each, the most important first.
 
     Parameters
@@ -65,14 +65,14 @@ def structure_text(structure: Structure) -> str:
         blocks,
         f"bands interleaved by {image.planar}" if structure.bands > 1 else "",
         packed,
-        size_text(structure.size_bytes),
+        bytes_text(structure.size_bytes),
         f"{structure.mask_source} mask" if structure.mask is not None else "",
         f"{structure.sparse_blocks} blocks never written" if structure.sparse_blocks else "",
     ]
     return ", ".join(part for part in parts if part)
 
 
-def summary(plan: RasterPlan) -> dict[str, Any]:
+def plan_summary(plan: RasterPlan) -> dict[str, Any]:
     """Return what ``--json`` shows of the plan, as plain JSON.
 
     Parameters
@@ -85,7 +85,7 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
     dict
         ``structure``, ``strategy``, ``reason``, ``target_grid``, ``placed_by``, ``warp``,
         ``tiles``, ``memory``, ``cost`` (direct, two-stage, naive), ``reads`` (``whole`` and
-        ``windows``, of the way that was chosen), ``gdalwarp`` and ``warnings``.
+        ``windows``, of the strategy that was chosen), ``gdalwarp`` and ``warnings``.
     """
     grid = plan.target_grid
     return {
@@ -115,14 +115,17 @@ def summary(plan: RasterPlan) -> dict[str, Any]:
             "parts": dict(plan.memory.parts),
             "pieces": None if plan.piece_memory is None else dict(plan.piece_memory.parts),
         },
-        "cost": {way: _cost_data(cost) for way, cost in zip(_WAYS, _costs(plan), strict=True)},
+        "cost": {
+            strategy: _cost_data(cost)
+            for strategy, cost in zip(_STRATEGIES, _costs(plan), strict=True)
+        },
         "reads": {"whole": _cost(plan).whole_reads, "windows": _cost(plan).windowed_reads},
         "gdalwarp": list(plan.gdalwarp),
         "warnings": list(plan.warnings),
     }
 
 
-def event(plan: RasterPlan) -> dict[str, Any]:
+def plan_event(plan: RasterPlan) -> dict[str, Any]:
     """Return what is logged of a plan, as one structured event: structure, strategy, counts."""
     image = plan.structure.image
     return {
@@ -290,8 +293,8 @@ def _reads_line(plan: RasterPlan) -> str:
 def _memory_lines(plan: RasterPlan) -> list[str]:
     found = [("Memory of a tile task", plan.memory), ("Memory of a piece task", plan.piece_memory)]
     return [
-        f"{name}: {size_text(estimate.total)} = "
-        + " + ".join(f"{size_text(size)} {part}" for part, size in estimate.parts.items())
+        f"{name}: {bytes_text(estimate.total)} = "
+        + " + ".join(f"{bytes_text(size)} {part}" for part, size in estimate.parts.items())
         for name, estimate in found
         if estimate is not None
     ]
@@ -310,12 +313,12 @@ def cost_table(plan: RasterPlan) -> list[str]:
     """Return the three costs as a table in text, a line each below its head."""
     head = f"{'':10} {'tasks':>7} {'requests':>9} {'fetched':>10} {'decoded':>10} "
     lines = [head + f"{'blocks':>9} {'written':>10} {'peak':>9} {'seconds':>8}"]
-    for way, cost in zip(_WAYS, _costs(plan), strict=True):
+    for strategy, cost in zip(_STRATEGIES, _costs(plan), strict=True):
         lines.append(
-            f"{way:10} {cost.tasks:7} {cost.requests:9} {size_text(cost.bytes_fetched):>10} "
-            f"{size_text(cost.bytes_decoded):>10} {cost.blocks_decoded:9} "
-            f"{size_text(cost.intermediate_bytes_written):>10} "
-            f"{size_text(cost.peak_memory_bytes):>9} {cost.seconds:8.0f}"
+            f"{strategy:10} {cost.tasks:7} {cost.requests:9} {bytes_text(cost.bytes_fetched):>10} "
+            f"{bytes_text(cost.bytes_decoded):>10} {cost.blocks_decoded:9} "
+            f"{bytes_text(cost.intermediate_bytes_written):>10} "
+            f"{bytes_text(cost.peak_memory_bytes):>9} {cost.seconds:8.0f}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""How small the work has to be cut to fit a memory, what each way then costs, and cutting again."""
+"""Each strategy cut as small as the memory wants it, with its cost; and cutting work again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from cogmill.raster.plan.cutting import (
     cut_pieces,
     fitting_columns,
     fitting_units,
-    units_per_piece,
+    piece_size,
+    strip_is_giant,
     work_sizes,
 )
 from cogmill.raster.plan.demands import (
-    Job,
+    Workload,
     intermediate_decoding,
     piece_estimate,
     piece_room,
@@ -26,7 +27,7 @@ from cogmill.raster.plan.demands import (
     streamed_estimate,
 )
 from cogmill.raster.plan.raster_plan import RasterPlan
-from cogmill.raster.plan.reads import Read, WorkSize, window_reads
+from cogmill.raster.plan.reads import WorkRead, WorkSize, window_reads
 from cogmill.raster.read.streaming import can_stream
 from cogmill.raster.tiff.block_table import ImageLayout
 
@@ -35,8 +36,8 @@ NAIVE_SIDE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to run a job, cut as small as it has to be.
+class FittedStrategy:
+    """A strategy, cut as small as it has to be.
 
     Attributes
     ----------
@@ -74,50 +75,56 @@ class Way:
         return max(self.memory.total, self.assembling, pieces)
 
 
-def direct(job: Job) -> Way:
-    """Return the direct way: every work tile reads its part of the source."""
-    cut = _fit(job, source_decoding(job.structure))
-    cost = direct_cost(job.structure, _sources(cut.reads), cut.tasks, cut.peak, job.output)
-    cost = cost.model_copy(update={"fits": cut.peak <= job.memory})
-    return Way(cut.size, cut.fragments, cut.memory, cut.assembling, (), False, None, cost)
+def fit_direct(workload: Workload) -> FittedStrategy:
+    """Return the direct strategy: every work tile reads its part of the source."""
+    cut = _fit_cut(workload, source_decoding(workload.structure))
+    cost = direct_cost(
+        workload.structure, _sources(cut.reads), cut.tasks, cut.peak, workload.target_work
+    )
+    cost = cost.model_copy(update={"fits": cut.peak <= workload.memory})
+    return FittedStrategy(
+        cut.size, cut.fragments, cut.memory, cut.assembling, (), False, None, cost
+    )
 
 
-def two_stage(job: Job) -> Way:
-    """Return the two-stage way: every strip is decoded once, into intermediates."""
-    cut = _fit(job, intermediate_decoding(job.structure))
-    pieces, streamed, estimate = _pieces(job)
+def fit_two_stage(workload: Workload) -> FittedStrategy:
+    """Return the two-stage strategy: every strip is decoded once, into intermediates."""
+    cut = _fit_cut(workload, intermediate_decoding(workload.structure))
+    pieces, streamed, estimate = _pieces(workload)
     peak = max(cut.peak, estimate.total)
     cost = two_stage_cost(
-        job.structure, pieces, _sources(cut.reads), (cut.tasks, peak), job.output
-    ).model_copy(update={"fits": peak <= job.memory})
+        workload.structure, pieces, _sources(cut.reads), (cut.tasks, peak), workload.target_work
+    ).model_copy(update={"fits": peak <= workload.memory})
     tiles = (cut.size, cut.fragments, cut.memory, cut.assembling)
-    return Way(*tiles, pieces, streamed, estimate, cost)
+    return FittedStrategy(*tiles, pieces, streamed, estimate, cost)
 
 
-def naive(job: Job) -> Cost:
+def naive_cost(workload: Workload) -> Cost:
     """Return the cost of one task a target square, each fetching every block it touches."""
-    if job.options.tile_size == NAIVE_SIDE:
-        reads = job.whole
+    if workload.options.tile_size == NAIVE_SIDE:
+        reads = workload.whole
     else:
         size = WorkSize(NAIVE_SIDE, NAIVE_SIDE, NAIVE_SIDE)
-        squares = [tile.window for tile in output_tiles(job.target, NAIVE_SIDE)]
-        reads = [window_reads(job.spec, square, size) for square in squares]
-    layout = job.structure.image
+        squares = [tile.window for tile in output_tiles(workload.target, NAIVE_SIDE)]
+        reads = [window_reads(workload.spec, square, size) for square in squares]
+    layout = workload.structure.image
     peak = 0
     for tile in reads:
         for work, source in tile:
             if source is not None:
-                peak = max(peak, _naive_bytes(job, layout, work, source))
-    cost = direct_cost(job.structure, _sources(reads), len(reads), PROCESS_BASE + peak, job.output)
-    return cost.model_copy(update={"fits": PROCESS_BASE + peak <= job.memory})
+                peak = max(peak, _naive_bytes(workload, layout, work, source))
+    cost = direct_cost(
+        workload.structure, _sources(reads), len(reads), PROCESS_BASE + peak, workload.target_work
+    )
+    return cost.model_copy(update={"fits": PROCESS_BASE + peak <= workload.memory})
 
 
-def _naive_bytes(job: Job, layout: ImageLayout, work: Window, source: Window) -> int:
+def _naive_bytes(workload: Workload, layout: ImageLayout, work: Window, source: Window) -> int:
     """Return what a square holds: all its blocks whole, and its target pixels."""
     rows = -(-source.row_stop // layout.block_height) - source.row_off // layout.block_height
     cols = -(-source.col_stop // layout.block_width) - source.col_off // layout.block_width
-    held = rows * layout.block_height * cols * layout.block_width * job.source_pixel_bytes
-    return held + 2 * work.size * job.pixel_bytes
+    held = rows * layout.block_height * cols * layout.block_width * workload.source_pixel_bytes
+    return held + 2 * work.size * workload.pixel_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ class _Cut:
     fragments: bool
     memory: MemoryEstimate
     assembling: int
-    reads: list[tuple[Read, ...]]
+    reads: list[tuple[WorkRead, ...]]
 
     @property
     def peak(self) -> int:
@@ -142,84 +149,90 @@ class _Cut:
         return works + len(self.reads) if self.fragments else len(self.reads)
 
 
-def _fit(job: Job, decoding: int) -> _Cut:
+def _fit_cut(workload: Workload, decoding: int) -> _Cut:
     """Return the largest work tiles that fit, or what there is that needs the least.
 
     Whole output tiles first, cut within their task; then fragments, a task each.
     """
-    block, side = job.options.block, job.options.tile_size
-    largest = job.options.work_tile
+    block, side = workload.options.block, workload.options.tile_size
+    largest = workload.options.work_tile
     whole: _Cut | None = None
     if largest is None or largest >= side:
-        whole = _fitted(job, decoding, list(work_sizes(side, block)), fragments=False)
-        if whole.memory.total <= job.memory:
+        whole = _first_fitting_cut(
+            workload, decoding, list(work_sizes(side, block)), fragments=False
+        )
+        if whole.memory.total <= workload.memory:
             return whole
     sizes = list(fragment_sizes(side, block, largest))
     if not sizes and whole is not None:
         return whole
-    parts = _fitted(job, decoding, sizes, fragments=True)
-    if whole is not None and whole.peak <= parts.peak > job.memory:
+    parts = _first_fitting_cut(workload, decoding, sizes, fragments=True)
+    if whole is not None and whole.peak <= parts.peak > workload.memory:
         return whole
     return parts
 
 
-def _fitted(job: Job, decoding: int, sizes: list[tuple[int, int]], *, fragments: bool) -> _Cut:
+def _first_fitting_cut(
+    workload: Workload, decoding: int, sizes: list[tuple[int, int]], *, fragments: bool
+) -> _Cut:
     """Return the cut of the first size that fits, else that of the last."""
-    block, side = job.options.block, job.options.tile_size
+    block, side = workload.options.block, workload.options.tile_size
     todo = [WorkSize(rows, cols, block) for rows, cols in sizes]
-    assembling = assembly_memory(job.image, side).total if fragments else 0
+    assembling = assembly_memory(workload.image, side).total if fragments else 0
     for size in todo:
         # The largest tile is a quick look; only what passes it is worth all the other tiles.
-        quick = [window_reads(job.spec, job.largest_tile, size)]
-        if _largest(job, quick, decoding, fragments).total > job.memory and size != todo[-1]:
+        quick = [window_reads(workload.spec, workload.largest_tile, size)]
+        if (
+            _largest(workload, quick, decoding, fragments).total > workload.memory
+            and size != todo[-1]
+        ):
             continue
         whole = size.rows == size.cols == side
-        reads = job.whole if whole else job.reads(size)
-        memory = _largest(job, reads, decoding, fragments)
+        reads = workload.whole if whole else workload.reads(size)
+        memory = _largest(workload, reads, decoding, fragments)
         cut = _Cut(size, fragments, memory, assembling, reads)
-        if cut.memory.total <= job.memory:
+        if cut.memory.total <= workload.memory:
             break
     return cut
 
 
 def _largest(
-    job: Job, reads: list[tuple[Read, ...]], decoding: int, fragments: bool
+    workload: Workload, reads: list[tuple[WorkRead, ...]], decoding: int, fragments: bool
 ) -> MemoryEstimate:
-    demand = job.fragment_demand if fragments else job.demand
+    demand = workload.fragment_demand if fragments else workload.demand
     estimates = (demand(read, decoding) for tile in reads for read in tile)
     return max(estimates, key=lambda estimate: estimate.total)
 
 
-def _pieces(job: Job) -> tuple[tuple[Window, ...], bool, MemoryEstimate]:
+def _pieces(workload: Workload) -> tuple[tuple[Window, ...], bool, MemoryEstimate]:
     """Return the pieces that fit, whether they stream, and the largest one's peak.
 
-    Where not even one strip fits, it is decoded as a stream; where its codec cannot, or a row of
-    blocks of the intermediate is too large to be gathered from it, the strip is cut in X, and
-    decoded again for each part. If nothing fits: what needs the least.
+    A giant strip is decoded as a stream; where its codec cannot, or a row of blocks of the
+    intermediate is too large to be gathered from it, the strip is cut in X, and decoded again for
+    each part. If nothing fits: what needs the least.
     """
-    units = job.units
-    budget = piece_room(job, job.memory)
-    taken = units_per_piece(units, budget, job.options.workers)
-    if taken:
-        pieces = cut_pieces(units, taken)
-        return pieces, False, piece_estimate(job, pieces)
+    units = workload.units
+    budget = piece_room(workload, workload.memory)
+    if not strip_is_giant(units, budget):
+        pieces = cut_pieces(units, piece_size(units, budget, workload.options.workers))
+        return pieces, False, piece_estimate(workload, pieces)
     single = cut_pieces(units, 1)
-    stream = streamed_estimate(job) if can_stream(job.structure) else None
-    if stream is not None and stream.total <= job.memory:
+    stream = streamed_estimate(workload) if can_stream(workload.structure) else None
+    if stream is not None and stream.total <= workload.memory:
         return single, True, stream
     width = fitting_columns(units, budget)
     parts = tuple(part for piece in single for part in work_tiles(piece, piece.height, width))
-    cut = piece_estimate(job, parts)
+    cut = piece_estimate(workload, parts)
     if stream is not None and stream.total <= cut.total:
         return single, True, stream
     return parts, False, cut
 
 
-def _sources(reads: list[tuple[Read, ...]]) -> list[Window]:
+def _sources(reads: list[tuple[WorkRead, ...]]) -> list[Window]:
     return list(_each_source(reads))
 
 
-def _each_source(reads: list[tuple[Read, ...]]) -> Iterator[Window]:
+def _each_source(reads: list[tuple[WorkRead, ...]]) -> Iterator[Window]:
     for tile in reads:
         for _, source in tile:
             if source is not None:
@@ -243,7 +256,7 @@ def smaller_tiles(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, li
     (int, list of Window)
         As few as fit the budget; 0 and none where not even single blocks do.
     """
-    job, block = _job(plan), plan.options.block
+    workload, block = _workload_of(plan), plan.options.block
     decoding = source_decoding(plan.structure)
     if plan.strategy == "two-stage":
         decoding = intermediate_decoding(plan.structure)
@@ -251,7 +264,7 @@ def smaller_tiles(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, li
         if rows >= whole.height and cols >= whole.width:
             continue
         reads = window_reads(plan.warp, whole, WorkSize(rows, cols, block))
-        needs = max(job.fragment_demand(read, decoding).total for read in reads)
+        needs = max(workload.fragment_demand(read, decoding).total for read in reads)
         if needs <= budget:
             return needs, work_tiles(whole, rows, cols)
     return 0, []
@@ -276,17 +289,17 @@ def smaller_pieces(plan: RasterPlan, whole: Window, budget: int) -> tuple[int, l
     """
     if plan.streamed:
         return 0, []
-    job = _job(plan)
-    units = job.units.model_copy(update={"height": whole.height})
-    taken = fitting_units(units, piece_room(job, budget))
+    workload = _workload_of(plan)
+    units = workload.units.model_copy(update={"height": whole.height})
+    taken = fitting_units(units, piece_room(workload, budget))
     if not 0 < taken < units.count:
         return 0, []
     pieces = [piece.shift(0, whole.row_off) for piece in cut_pieces(units, taken)]
-    return piece_estimate(job, pieces).total, pieces
+    return piece_estimate(workload, pieces).total, pieces
 
 
-def _job(plan: RasterPlan) -> Job:
-    return Job(
+def _workload_of(plan: RasterPlan) -> Workload:
+    return Workload(
         structure=plan.structure,
         options=plan.options,
         target=plan.target_grid,

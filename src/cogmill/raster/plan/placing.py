@@ -37,7 +37,7 @@ _LARGEST_SIDE: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Both grids of a job.
+    """The grids of source and target, and the operation between them.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Placement:
     why: str
 
 
-def place(
+def place_grids(
     structure: Structure,
     options: PlanOptions,
     notes: Notes,

@@ -1,7 +1,10 @@
-"""One structure and the user's options become one plan. Pure, but for the coordinate operation.
+"""One structure and the user's options become one plan.
+
+Nothing is read of the raster: PROJ is asked for the grids and the coordinate operation, and GDAL
+for the grid that gdalwarp would choose and the tags that a GeoTIFF can hold.
 
 Each part of a plan has a module: `placing` (grids), `decisions` (validity, kernels, codec),
-`cutting` and `reads` (geometry), `fitting` (memory), `costs`, `choosing` (which way, and why),
+`cutting` and `reads` (geometry), `fitting` (memory), `costs`, `choosing` (the strategy, and why),
 `raster_plan` (the result), `explain` and `plot` (for people).
 """
 
@@ -14,30 +17,28 @@ from typing import Any, Final
 from cogmill.errors import Refused
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.cog.cog_image import CogImage
-from cogmill.raster.cog.fragments import assembly_memory
 from cogmill.raster.cog.tags import image_tags
 from cogmill.raster.geometry.control import Elevation
 from cogmill.raster.geometry.grid import Grid, OutputTile, Window
 from cogmill.raster.inspect.structure import Structure, page_address
-from cogmill.raster.memory import MemoryEstimate
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.choosing import choose
+from cogmill.raster.plan.choosing import choose_strategy
 from cogmill.raster.plan.decisions import (
     Notes,
     at_overview,
-    codec,
-    colors,
+    decide_codec,
+    decide_colors,
+    decide_overview_resampling,
+    decide_resampling,
     decide_validity,
     lossy_validity,
     overview_for,
-    overview_resampling,
-    resampling,
 )
-from cogmill.raster.plan.demands import Job
-from cogmill.raster.plan.placing import Placement, place
+from cogmill.raster.plan.demands import Workload
+from cogmill.raster.plan.placing import Placement, place_grids
 from cogmill.raster.plan.raster_plan import RasterPlan, Validity
 from cogmill.raster.plan.reads import (
-    Read,
+    WorkRead,
     WorkSize,
     piece_codec_of,
     window_reads,
@@ -52,7 +53,7 @@ from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
 _SKIPPED: Final = 0.5
 
 
-def plan(
+def make_plan(
     structure: Structure,
     options: PlanOptions,
     stem: str,
@@ -91,14 +92,14 @@ def plan(
     """
     notes = Notes()
     _warn_left_behind(structure, notes)
-    placement = place(structure, options, notes, like, ground)
+    placement = place_grids(structure, options, notes, like, ground)
     _warn_of_points(structure, placement, notes)
-    found = codec(structure, options)
+    codec = decide_codec(structure, options)
     validity = decide_validity(structure, options, not placement.copies, notes)
-    validity = lossy_validity(structure, validity, found, notes)
-    image = _image(structure, placement.target, (validity, found), notes)
+    validity = lossy_validity(structure, validity, codec, notes)
+    image = _image(structure, placement.target, (validity, codec), notes)
     image_tags(image)  # Refuses what a GeoTIFF cannot say, before any work is done.
-    kernel = None if placement.copies else resampling(structure, options, notes)
+    kernel = None if placement.copies else decide_resampling(structure, options, notes)
     spec, scales = _warp(structure, placement, validity, kernel)
     overview = None
     by_points = placement.source.control is not None  # whose pixels are those of the raster itself
@@ -112,7 +113,9 @@ def plan(
     _refuse_elsewhere(options, spec)
     _warn_of_the_warp(structure, options, spec, notes)
     _warn_of_scales(kernel, scales, notes)
-    choice = choose(Job(structure, options, placement.target, spec, image, kernel, one_cog))
+    choice = choose_strategy(
+        Workload(structure, options, placement.target, spec, image, kernel, one_cog)
+    )
     if choice.warning:
         notes.warn(choice.warning)
     return RasterPlan(
@@ -128,23 +131,23 @@ def plan(
         operation=placement.operation,
         validity=validity,
         resampling=kernel or "nearest",
-        overview_resampling=overview_resampling(structure, options),
+        overview_resampling=decide_overview_resampling(structure, options),
         image=image,
-        work_rows=choice.way.size.rows,
-        work_cols=choice.way.size.cols,
-        fragments=choice.way.fragments,
-        pieces=choice.way.pieces,
-        streamed=choice.way.streamed,
+        work_rows=choice.fitted.size.rows,
+        work_cols=choice.fitted.size.cols,
+        fragments=choice.fitted.fragments,
+        pieces=choice.fitted.pieces,
+        streamed=choice.fitted.streamed,
         piece_codec=piece_codec_of(structure),
-        memory=choice.way.memory,
-        piece_memory=choice.way.piece_memory,
+        memory=choice.fitted.memory,
+        piece_memory=choice.fitted.piece_memory,
         costs=choice.costs,
         gdalwarp=_commands(spec, structure, validity),
         warnings=tuple(notes.warnings),
     )
 
 
-def tile_reads(plan: RasterPlan, tile: OutputTile) -> tuple[Read, ...]:
+def tile_reads(plan: RasterPlan, tile: OutputTile) -> tuple[WorkRead, ...]:
     """Return the work tiles of an output tile, each with the source window that it reads.
 
     The plan counts with it and the task works by it, so what is predicted is what is done.
@@ -166,7 +169,7 @@ def tile_reads(plan: RasterPlan, tile: OutputTile) -> tuple[Read, ...]:
     return window_reads(plan.warp, tile.window, size)
 
 
-def work_read(plan: RasterPlan, work: Window) -> Read:
+def work_read(plan: RasterPlan, work: Window) -> WorkRead:
     """Return a fragment, and the source window that it reads.
 
     Parameters
@@ -180,15 +183,10 @@ def work_read(plan: RasterPlan, work: Window) -> Read:
     return read
 
 
-def assembly(plan: RasterPlan) -> MemoryEstimate:
-    """Return the peak of a task that puts an output tile together from its fragments."""
-    return assembly_memory(plan.image, plan.tile_size)
-
-
 def _commands(spec: WarpSpec | None, structure: Structure, validity: Validity) -> tuple[str, ...]:
-    """Return GDAL's way to the same pixels, where it has one.
+    """Return the gdalwarp commands that give the same pixels, where there are any.
 
-    It has none where values are made a mask first; of one of several images of a file, GDAL sees
+    There are none where values are made a mask first; of one of several images of a file, GDAL sees
     neither mask nor overviews.
     """
     if spec is None or validity.becomes_mask or validity.dropped_band is not None:
@@ -222,7 +220,7 @@ def _begin(placement: Placement) -> str:
 def _image(
     structure: Structure, grid: Grid, decided: tuple[Validity, BlockCodec], notes: Notes
 ) -> CogImage:
-    validity, found = decided
+    validity, codec = decided
     bands = [n for n in range(1, structure.bands + 1) if n != validity.dropped_band]
 
     def of_bands(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -231,11 +229,11 @@ def _image(
     return CogImage(
         grid=grid,
         bands=len(bands),
-        codec=found,
-        interleave="pixel" if found.samples == len(bands) else "band",
+        codec=codec,
+        interleave="pixel" if codec.samples == len(bands) else "band",
         nodata=validity.target_nodata,
         has_mask=validity.target_mask,
-        color_interpretation=colors(structure, found, bands, notes),
+        color_interpretation=decide_colors(structure, codec, bands, notes),
         palette=structure.palette,
         scales=of_bands(structure.scales),
         offsets=of_bands(structure.offsets),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cogmill.errors import Refused
 from cogmill.raster.geometry.grid import Window, work_tiles
-from cogmill.raster.plan.choosing import size_text
+from cogmill.raster.plan.choosing import bytes_text
 from cogmill.raster.plan.explain import cost_table, structure_text
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.warp.footprint import source_positions
@@ -35,7 +35,7 @@ _PIECE_FILLS: Final = ("#d9edf3", "#b9dbe6")
 Floats = npt.NDArray[np.float64]
 
 
-def plot(plan: RasterPlan, path: str) -> None:
+def draw_plan(plan: RasterPlan, path: str) -> None:
     """Draw a plan as a PNG of 1600 x 960 pixels.
 
     Left, in source pixels: blocks or strips, pieces, and the work tiles as the curved shapes that
@@ -208,9 +208,9 @@ def _outline(plan: RasterPlan, window: Window) -> tuple[Floats, Floats]:
 def _numbers(plan: RasterPlan) -> str:
     """Return the text below the drawings: memory, and the three costs as a table."""
     lines = [
-        f"memory of a tile task {size_text(plan.memory.total)} = "
-        + " + ".join(f"{part} {size_text(size)}" for part, size in plan.memory.parts.items())
+        f"memory of a tile task {bytes_text(plan.memory.total)} = "
+        + " + ".join(f"{part} {bytes_text(size)}" for part, size in plan.memory.parts.items())
     ]
     if plan.piece_memory is not None:
-        lines.append(f"memory of a piece task {size_text(plan.piece_memory.total)}")
+        lines.append(f"memory of a piece task {bytes_text(plan.piece_memory.total)}")
     return "\n".join([*lines, "", *cost_table(plan)])

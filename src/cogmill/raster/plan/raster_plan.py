@@ -1,6 +1,6 @@
 """What a plan says: plain data that holds everything a task needs, so nobody inspects twice.
 
-`planning.plan` makes it; it travels as JSON and comes back the same to the last bit.
+`planning.make_plan` makes it; it travels as JSON and comes back the same to the last bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cogmill.raster.plan.costs import Costs
 from cogmill.raster.warp.coordinate_operation import CoordinateOperation
 from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
 
-Way = Literal["direct", "two-stage"]
+Strategy = Literal["direct", "two-stage"]
 
 
 class Validity(BaseModel):
@@ -68,7 +68,7 @@ class Validity(BaseModel):
 
 
 class RasterPlan(BaseModel):
-    """One raster's way to COGs: where it is cut, how it is read, warped, encoded, and why.
+    """How one raster becomes COGs: where it is cut, how it is read, warped, encoded, and why.
 
     Attributes
     ----------
@@ -85,9 +85,9 @@ class RasterPlan(BaseModel):
     warp : WarpSpec or None
         None: pixels are copied exactly.
     scales : KernelScales or None
-        The kernel's scales, fixed for the job.
+        The kernel's scales, fixed for the whole raster.
     operation : CoordinateOperation or None
-        The one coordinate operation of the job.
+        The one coordinate operation of the whole raster.
     validity : Validity
         Nodata, alpha, mask or none.
     resampling, overview_resampling : str
@@ -122,7 +122,7 @@ class RasterPlan(BaseModel):
     stem: str
     options: PlanOptions
     structure: Structure
-    strategy: Way
+    strategy: Strategy
     reason: str
     source_grid: Grid
     target_grid: Grid

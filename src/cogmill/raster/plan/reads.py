@@ -20,7 +20,7 @@ from cogmill.raster.warp.warp_spec import WarpSpec
 
 Ints = npt.NDArray[np.int64]
 #: A work tile on the target grid and the window of the source that it needs; None: none at all.
-Read = tuple[Window, Window | None]
+WorkRead = tuple[Window, Window | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class WorkSize:
     block: int
 
 
-def window_reads(spec: WarpSpec | None, window: Window, size: WorkSize) -> tuple[Read, ...]:
+def window_reads(spec: WarpSpec | None, window: Window, size: WorkSize) -> tuple[WorkRead, ...]:
     """Return the work tiles of an output tile, row by row, each with what it reads.
 
     Parameters
@@ -58,7 +58,7 @@ def window_reads(spec: WarpSpec | None, window: Window, size: WorkSize) -> tuple
     return tuple((work, _needed(spec, work, size.block)) for work in works)
 
 
-def bands(work: Window, block: int) -> tuple[Window, ...]:
+def block_row_windows(work: Window, block: int) -> tuple[Window, ...]:
     """Return the rows of blocks of a work tile, from the top: what is warped at a time.
 
     Parameters
@@ -74,7 +74,7 @@ def bands(work: Window, block: int) -> tuple[Window, ...]:
 def _needed(spec: WarpSpec, work: Window, block: int) -> Window | None:
     """Return what all bands of a work tile need: each looks at its footprint more closely."""
     needed: Window | None = None
-    for band in bands(work, block):
+    for band in block_row_windows(work, block):
         source = source_window(spec, band)
         if source is not None:
             needed = source if needed is None else needed.union(source)

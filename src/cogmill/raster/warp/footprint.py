@@ -1,7 +1,7 @@
-"""What of the source a window of the target needs, from a lattice of its points. Pure.
+"""What of the source a window of the target needs, from a lattice of its points.
 
-Plans ask thousands of times and tasks ask again, with the same answer: nothing here depends on
-more than the warp and the window.
+Plans ask thousands of times and tasks ask again, with the same answer: it depends on the warp, the
+window and PROJ alone, and is remembered.
 """
 
 from __future__ import annotations
