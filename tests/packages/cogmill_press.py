@@ -110,7 +110,7 @@ class PressTask(TaskType[Pages, Sheet, Any]):
     def execute(self, job: JobView, params: Pages, shared: JsonValue, tools: Any) -> Sheet:
         _behave(job, params.key, whole=params.count > 1)
         target = places.destination(job)
-        area = places.beside(target, job.id)
+        area = places.final_area(target, job.id)
         made = []
         for number in range(params.first, params.first + params.count):
             text = hashlib.sha256(b"%d" % number).hexdigest().encode()
@@ -121,7 +121,7 @@ class PressTask(TaskType[Pages, Sheet, Any]):
         return Sheet(pages=made, remark="." * 9000)
 
     def adopt(self, job: JobView, result: Sheet, tools: Any) -> bool:
-        return all(places.is_there(page.model_dump(), tools) for page in result.pages)
+        return all(places.is_still_there(page.model_dump(), tools) for page in result.pages)
 
     def split(self, job: JobView, params: Pages, budget: int, tools: Any) -> Iterator[PlannedTask]:
         for number in range(params.first, params.first + params.count):
@@ -138,12 +138,12 @@ class BindTask(TaskType[Pages, Book, Any]):
         assert isinstance(shared, list)
         pages = [StagedObject.model_validate(page) for page in shared]
         target = places.destination(job)
-        area = places.beside(target, job.id)
+        area = places.final_area(target, job.id)
         listed = {page.final.name: page.sha256 for page in pages}
         text = json.dumps(listed, indent=1).encode()
         index = tools.storage.stage(target.join(INDEX), [text], area)
         everything = [*pages, index]
-        places.write_record(area, everything, tools)
+        places.write_publish_record(area, everything, tools)
         for page in pages:
             tools.storage.commit(page)
         _behave(job, params.key, whole=False)
@@ -208,9 +208,9 @@ class Press(JobType[Inputs, Any]):
         return all(_holds(file, tools) for file in Book.model_validate(outputs).files)
 
     def clean(self, job: JobView, successful: bool, tools: Any) -> None:
-        area = places.beside(places.destination(job), job.id)
+        area = places.final_area(places.destination(job), job.id)
         if not successful:
-            for staged in reversed(places.read_record(area, tools)):
+            for staged in reversed(places.read_publish_record(area, tools)):
                 tools.storage.abort(staged)
                 if _holds(staged, tools):
                     tools.storage.delete(staged.final)

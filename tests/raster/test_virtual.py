@@ -18,7 +18,7 @@ from tests.raster.reference import Kind, make_spec
 from tests.raster.whole_job import SMALL, WholeJob, tools
 
 from cogmill.errors import BlockUndecodable, Refused, SourceChanged, SourceWindowTooSmall
-from cogmill.job_types.raster_to_cog.members import inspected_virtual
+from cogmill.job_types.raster_to_cog.members import inspected_vrt
 from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
@@ -57,7 +57,7 @@ def environment() -> Iterator[None]:
 
 
 def seen(path: Path) -> Structure:
-    return inspected_virtual(Location.parse(str(path)), None, tools())
+    return inspected_vrt(Location.parse(str(path)), None, tools())
 
 
 def read(structure: Structure, window: Window | None = None) -> Any:

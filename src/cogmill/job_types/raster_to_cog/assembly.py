@@ -14,8 +14,8 @@ from cogmill.job_types.raster_to_cog.limits import STILL_SECONDS, TASK_SECONDS
 from cogmill.job_types.raster_to_cog.pixel_tasks import (
     counted_reads,
     opened_parts,
-    pixels,
-    rows_of,
+    opened_pixels,
+    shared_rows,
     stage_tile,
     write_piece,
 )
@@ -69,13 +69,13 @@ def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: To
     read = work_read(plan, work)
     if read[1] is None:
         return _result(params, None, None, Counted(), None)
-    with gdal.environment(tools.gdal_cache), pixels(job, prepared, shared, tools) as reader:
+    with gdal.environment(tools.gdal_cache), opened_pixels(job, prepared, shared, tools) as reader:
         maker = TileMaker(plan, work, reader, tools.progress)
         encoded = encode_tile(image, maker.rows([read]), plan.overview_resampling, overviews=0)
         counted = counted_reads(reader.counts, maker.widened)
         verify_cog(encoded.data, image, 0, encoded.tile)
     stem = tile_key(params).replace(" ", "_")
-    staged = places.keep(job, f"fragment_{stem}", [encoded.data], tools)
+    staged = places.commit_intermediate(job, f"fragment_{stem}", [encoded.data], tools)
     held = _held(reduced_window(work, tile.window), encoded.reduced)
     reduced = write_piece(
         job, f"reduced_{stem}", PieceWriter(reduced_codec(image), HeldRows(held)), tools
@@ -98,7 +98,9 @@ def split_tile(job: JobView, params: TileParams, budget: int) -> Iterator[Planne
         )
 
 
-def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Tools) -> TileResult:
+def assemble_tile(
+    job: JobView, params: AssembleParams, shared: JsonValue, tools: Tools
+) -> TileResult:
     """Put one output tile together from its fragments; see `AssembleTask`."""
     plan = plan_of(job)
     tile = plan.tile(params.row, params.col)
@@ -110,7 +112,7 @@ def assemble(job: JobView, params: AssembleParams, shared: JsonValue, tools: Too
             row=params.row, col=params.col, staged=None, index=None, counted=Counted()
         )
     upper = UpperLevels(image, plan.overview_resampling, ASSEMBLED_LEVELS, ASSEMBLED_LEVELS.start)
-    reduced = places.keep(
+    reduced = places.commit_intermediate(
         job,
         f"levels_r{tile.row:04d}_c{tile.col:04d}",
         upper.chunks(_reduced(image, fragments, tools)),
@@ -177,7 +179,7 @@ def _reduced(image: CogImage, fragments: list[TileResult], tools: Tools) -> Iter
 
 def _fragments(shared: JsonValue, tile: OutputTile) -> list[TileResult]:
     """Return the fragments of a tile that hold anything."""
-    rows = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    rows = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
     return [
         row for row in rows if (row.row, row.col) == (tile.row, tile.col) and row.staged is not None
     ]

@@ -40,22 +40,22 @@ class RasterToCog(JobType[Inputs, Tools]):
         """Name the versions of everything that makes the bytes."""
         from cogmill.job_types.raster_to_cog import raster_preflight
 
-        return raster_preflight.engine()
+        return raster_preflight.engine_text()
 
     def preflight(self, inputs: Inputs, previous: Previous | None, tools: Tools) -> Preflight:
         """Inspect the source, check the destination, and plan."""
         from cogmill.job_types.raster_to_cog import raster_preflight
 
-        return raster_preflight.preflight(inputs, previous, tools)
+        return raster_preflight.preflight_raster(inputs, previous, tools)
 
     def intact(self, outputs: JsonValue, tools: Tools) -> bool:
         """Whether every output is there as it was recorded."""
         from cogmill.job_types.raster_to_cog import publish
 
-        return publish.intact(Outputs.model_validate(outputs), tools)
+        return publish.outputs_intact(Outputs.model_validate(outputs), tools)
 
     def clean(self, job: JobView, successful: bool, tools: Tools) -> None:
         """Remove the staging areas; after a failure, withdraw what was published."""
         from cogmill.job_types.raster_to_cog import publish
 
-        publish.clean(job, successful, tools)
+        publish.clean_up(job, successful, tools)

@@ -26,7 +26,7 @@ _COPY: Final = "copy it beside the VRT and name it there, or make one raster fir
 _GDAL_NAME: Final = re.compile(r"/vsi|<|[A-Za-z][A-Za-z0-9_+.-]*:")
 
 
-def inspected_virtual(source: Location, page: int | None, tools: Tools) -> Structure:
+def inspected_vrt(source: Location, page: int | None, tools: Tools) -> Structure:
     """Return the structure of a VRT, all of whose members were found.
 
     Parameters
@@ -120,7 +120,7 @@ def _refuse_mask(location: Location, storage: Storage) -> None:
 
 
 @contextmanager
-def source_pixels(
+def opened_reader(
     plan: RasterPlan, data: RangeReader, mask: RangeReader | None
 ) -> Iterator[PixelSource]:
     """Give what reads windows of a source that was opened as planned.

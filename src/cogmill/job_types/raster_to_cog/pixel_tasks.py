@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
 from cogmill.job_types.raster_to_cog import places
 from cogmill.job_types.raster_to_cog.limits import TASK_SECONDS
-from cogmill.job_types.raster_to_cog.members import source_pixels
+from cogmill.job_types.raster_to_cog.members import opened_reader
 from cogmill.job_types.raster_to_cog.prepared import Prepared, plan_of, prepared_of
 from cogmill.job_types.raster_to_cog.raster_preflight import opened_as_planned
 from cogmill.job_types.raster_to_cog.results import (
@@ -67,7 +67,7 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
             strips = StreamedPiece(plan.structure, window, data, mask)
             made = write_piece(job, stem, PieceWriter(plan.piece_codec, strips), tools)
             return made.model_copy(update={"counted": counted_reads(strips.counts)})
-        with source_pixels(plan, data, mask) as reader:
+        with opened_reader(plan, data, mask) as reader:
             held = HeldRows(reader.read(window))
     made = write_piece(job, stem, PieceWriter(plan.piece_codec, held), tools)
     return made.model_copy(update={"counted": counted_reads(reader.counts)})
@@ -87,7 +87,7 @@ def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[Plan
 
 def write_piece(job: JobView, stem: str, writer: PieceWriter, tools: Tools) -> PieceResult:
     """Commit what a writer encodes as an intermediate."""
-    staged = places.keep(job, stem, writer.chunks(), tools)
+    staged = places.commit_intermediate(job, stem, writer.chunks(), tools)
     return PieceResult(
         piece=writer.piece(str(staged.final)).model_dump(mode="json"),
         counted=Counted(),
@@ -102,7 +102,7 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
     tile = plan.tile(params.row, params.col)
     image = plan.tile_image(tile)
     reads = tile_reads(plan, tile)
-    with gdal.environment(tools.gdal_cache), pixels(job, prepared, shared, tools) as reader:
+    with gdal.environment(tools.gdal_cache), opened_pixels(job, prepared, shared, tools) as reader:
         maker = TileMaker(plan, tile.window, reader, tools.progress)
         encoded = encode_tile(
             image,
@@ -131,23 +131,23 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
 def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsResult:
     """Compute the upper levels of one COG from the third level of its tiles, streaming."""
     plan = prepared_of(job).plan
-    with gdal.environment(tools.gdal_cache), mosaic(plan, shared, tools) as parts:
+    with gdal.environment(tools.gdal_cache), joined_tiles(plan, shared, tools) as parts:
         upper = UpperLevels(
             plan.image,
             plan.overview_resampling,
             range(TILE_OVERVIEWS + 1, len(cog_levels(plan.image))),
             given=TILE_OVERVIEWS,
         )
-        staged = places.keep(job, "overviews", upper.chunks(parts.coarsest()), tools)
+        staged = places.commit_intermediate(job, "overviews", upper.chunks(parts.coarsest()), tools)
     return OverviewsResult(
         staged=staged.model_dump(mode="json"), blocks=upper.blocks().model_dump(mode="json")
     )
 
 
 @contextmanager
-def mosaic(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[JoinedParts]:
+def joined_tiles(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[JoinedParts]:
     """Open the encoded output tiles of a job as one; each is opened when it is first read."""
-    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    tiles = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
     written = [tile for tile in tiles if tile.staged is not None]
     parts = []
     for tile in written:
@@ -181,7 +181,7 @@ def opened_parts(
 
 
 @contextmanager
-def pixels(
+def opened_pixels(
     job: JobView, prepared: Prepared, shared: JsonValue, tools: Tools
 ) -> Iterator[PixelSource]:
     """Open what source pixels come from: the source itself, or its pieces."""
@@ -201,13 +201,13 @@ def _source(job: JobView, prepared: Prepared, tools: Tools) -> Iterator[PixelSou
     source = Location.parse(str(job.inputs["source"]))
     with (
         opened_as_planned(source, prepared, tools) as (data, mask),
-        source_pixels(prepared.plan, data, mask) as reader,
+        opened_reader(prepared.plan, data, mask) as reader,
     ):
         yield reader
 
 
 def _piece_index(plan: RasterPlan, shared: JsonValue) -> PieceIndex:
-    rows = rows_of({"pieces": shared}, "pieces")
+    rows = shared_rows({"pieces": shared}, "pieces")
     apart = plan.structure.image.planes > 1
     return PieceIndex(
         codec=plan.piece_codec,
@@ -217,7 +217,7 @@ def _piece_index(plan: RasterPlan, shared: JsonValue) -> PieceIndex:
     )
 
 
-def rows_of(shared: JsonValue, name: str) -> list[JsonValue]:
+def shared_rows(shared: JsonValue, name: str) -> list[JsonValue]:
     """Return a list that a stage shares, by its name."""
     rows = shared.get(name) if isinstance(shared, dict) else None
     return rows if isinstance(rows, list) else []
@@ -240,5 +240,5 @@ def stage_tile(
     target = places.destination(job)
     if target.is_collection:
         name = plan_of(job).tile_name(tile.row, tile.col)
-        return tools.storage.stage(target.join(name), chunks, places.beside(target, job.id))
-    return places.keep(job, f"tile_r{tile.row:04d}_c{tile.col:04d}", chunks, tools)
+        return tools.storage.stage(target.join(name), chunks, places.final_area(target, job.id))
+    return places.commit_intermediate(job, f"tile_r{tile.row:04d}_c{tile.col:04d}", chunks, tools)

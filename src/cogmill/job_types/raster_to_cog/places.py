@@ -20,9 +20,9 @@ from cogmill.storage.store import ObjectInfo
 if TYPE_CHECKING:
     from cogmill.job_types.raster_to_cog.inputs import Inputs
 
-NOTES = ".aux.xml"
-COMPANIONS = (".msk", ".ovr")
-RECORD = "publishing.json"
+NOTE_SUFFIX = ".aux.xml"
+COMPANION_SUFFIXES = (".msk", ".ovr")
+PUBLISH_RECORD = "publishing.json"
 """Written in the area before the first commit into the destination: what publish will make."""
 
 
@@ -31,42 +31,44 @@ def destination(job: JobView) -> Location:
     return Location.parse(str(job.inputs["destination"]))
 
 
-def beside(target: Location, job_id: str) -> Location:
+def final_area(target: Location, job_id: str) -> Location:
     """Return the area where the job's final objects are staged, beside their final names."""
     folder = target if target.is_collection else target.parent
     return staging_area(folder, job_id[:16])
 
 
-def intermediates(target: Location, job_id: str, tools: Tools) -> Location:
+def intermediate_area(target: Location, job_id: str, tools: Tools) -> Location:
     """Return the area where the job's intermediates lie."""
     if tools.staging is None:
-        return beside(target, job_id)
+        return final_area(target, job_id)
     return staging_area(Location.parse(tools.staging).as_collection(), job_id[:16])
 
 
-def is_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
+def is_still_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
     """Whether a `StagedObject`, as JSON, is staged or committed, whole."""
     return tools.storage.can_commit(StagedObject.model_validate(staged))
 
 
-def keep(job: JobView, stem: str, chunks: Iterable[bytes], tools: Tools) -> StagedObject:
+def commit_intermediate(
+    job: JobView, stem: str, chunks: Iterable[bytes], tools: Tools
+) -> StagedObject:
     """Commit an intermediate in the job's area, under a name of this attempt."""
-    area = intermediates(destination(job), job.id, tools)
+    area = intermediate_area(destination(job), job.id, tools)
     staged = tools.storage.stage(area.join(f"{stem}.{job.attempt}"), chunks, area)
     tools.storage.commit(staged)
     return staged
 
 
-def write_record(area: Location, staged: Iterable[StagedObject], tools: Tools) -> None:
+def write_publish_record(area: Location, staged: Iterable[StagedObject], tools: Tools) -> None:
     """Record what a publish is about to make, so that it can be finished or withdrawn."""
     entries: JsonValue = [entry.model_dump(mode="json") for entry in staged]
-    record = tools.storage.stage(area.join(RECORD), [json.dumps(entries).encode()], area)
+    record = tools.storage.stage(area.join(PUBLISH_RECORD), [json.dumps(entries).encode()], area)
     tools.storage.commit(record)
 
 
-def read_record(area: Location, tools: Tools) -> list[StagedObject]:
+def read_publish_record(area: Location, tools: Tools) -> list[StagedObject]:
     """Return what an interrupted publish recorded; nothing when none began."""
-    location = area.join(RECORD)
+    location = area.join(PUBLISH_RECORD)
     if tools.storage.info(location) is None:
         return []
     entries = json.loads(tools.storage.read(location))
@@ -132,7 +134,7 @@ def check_destination(
 
 def _refuse_companions(target: Location, tools: Tools) -> None:
     """Refuse files beside one COG that GDAL would read as its mask or its overviews."""
-    for suffix in () if target.is_collection else COMPANIONS:
+    for suffix in () if target.is_collection else COMPANION_SUFFIXES:
         companion = target.parent.join(target.name + suffix)
         if tools.storage.info(companion) is not None:
             raise Refused(
@@ -149,7 +151,7 @@ def _present(target: Location, tools: Tools) -> Iterable[ObjectInfo]:
 
 def _is_note_on(name: str, ours: dict[str, int]) -> bool:
     """Whether QGIS or GDAL left statistics beside a file of ours: looking at it is no offence."""
-    return name.endswith(NOTES) and name.removesuffix(NOTES) in ours
+    return name.endswith(NOTE_SUFFIX) and name.removesuffix(NOTE_SUFFIX) in ours
 
 
 def _listed(target: Location, tools: Tools) -> dict[str, int]:
@@ -172,6 +174,6 @@ def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[str
         files = Outputs.model_validate(previous.outputs).files
         ours = {file.location: file.size for file in files}
     for job_id in previous.unclean:
-        for staged in read_record(beside(target, job_id), tools):
+        for staged in read_publish_record(final_area(target, job_id), tools):
             ours[str(staged.final)] = staged.size
     return ours

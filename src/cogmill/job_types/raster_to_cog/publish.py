@@ -22,7 +22,7 @@ from cogmill.catalogue.mosaic import (
 from cogmill.core_machine.contracts import JobView
 from cogmill.errors import VerificationFailed
 from cogmill.job_types.raster_to_cog import places
-from cogmill.job_types.raster_to_cog.pixel_tasks import mosaic, rows_of
+from cogmill.job_types.raster_to_cog.pixel_tasks import joined_tiles, shared_rows
 from cogmill.job_types.raster_to_cog.prepared import plan_of, prepared_of
 from cogmill.job_types.raster_to_cog.results import (
     Counted,
@@ -46,11 +46,11 @@ from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, Tally
 
 
-def publish(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
+def publish_outputs(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
     """Make the result visible; see `PublishTask`."""
     target = places.destination(job)
     plan = plan_of(job)
-    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    tiles = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
     with gdal.environment(tools.gdal_cache):
         if target.is_collection:
             staged = _publish_mosaic(job, plan, tiles, tools)
@@ -78,7 +78,7 @@ def _counted(shared: JsonValue, name: str) -> Counted:
     return Counted.model_validate(shared[name] if isinstance(shared, dict) else {})
 
 
-def intact(outputs: Outputs, tools: Tools) -> bool:
+def outputs_intact(outputs: Outputs, tools: Tools) -> bool:
     """Whether every output is there as it was written; one that was touched is read to tell."""
     for file in outputs.files:
         staged = StagedObject(
@@ -94,16 +94,16 @@ def _version(location: Location, tools: Tools) -> str:
     return "" if info is None else info.version
 
 
-def clean(job: JobView, successful: bool, tools: Tools) -> None:
+def clean_up(job: JobView, successful: bool, tools: Tools) -> None:
     """Remove the staging areas; after a failure, withdraw what a cut-off publish had made."""
     target = places.destination(job)
-    area = places.beside(target, job.id)
+    area = places.final_area(target, job.id)
     if not successful:
-        for staged in reversed(places.read_record(area, tools)):
+        for staged in reversed(places.read_publish_record(area, tools)):
             tools.storage.abort(staged)
             if _holds(staged, tools):
                 tools.storage.delete(staged.final)
-    tools.storage.delete_prefix(places.intermediates(target, job.id, tools))
+    tools.storage.delete_prefix(places.intermediate_area(target, job.id, tools))
     tools.storage.delete_prefix(area)
 
 
@@ -124,7 +124,7 @@ def _publish_mosaic(
     job: JobView, plan: RasterPlan, tiles: list[TileResult], tools: Tools
 ) -> list[StagedObject]:
     target = places.destination(job)
-    area = places.beside(target, job.id)
+    area = places.final_area(target, job.id)
     written = {
         (tile.row, tile.col): StagedObject.model_validate(tile.staged)
         for tile in tiles
@@ -148,7 +148,7 @@ def _publish_mosaic(
         empty_tiles=len(tiles) - len(written),
     )
     everything = [*written.values(), stage(MANIFEST_NAME, manifest.to_bytes()), *indexes]
-    places.write_record(area, everything, tools)
+    places.write_publish_record(area, everything, tools)
     # A zombie that wakes behind its successor finds its own manifest, and must leave it there.
     if not _holds(everything[len(written)], tools):
         _withdraw_older(job, everything, everything[len(written) :], tools)
@@ -182,21 +182,21 @@ def _publish_one_cog(
     job: JobView, plan: RasterPlan, shared: JsonValue, tools: Tools
 ) -> StagedObject:
     target = places.destination(job)
-    area = places.beside(target, job.id)
-    (row,) = rows_of(shared, "overviews")
+    area = places.final_area(target, job.id)
+    (row,) = shared_rows(shared, "overviews")
     overviews = OverviewsResult.model_validate(row)
     upper = StagedObject.model_validate(overviews.staged)
-    tiles = [TileResult.model_validate(row) for row in rows_of(shared, "tiles")]
+    tiles = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
     # Those of a tile were proved with its pixels, but for one that was put together.
     proved = 0 if any(tile.assembled for tile in tiles) else TILE_OVERVIEWS
-    with mosaic(plan, shared, tools) as parts, tools.storage.open(upper.final) as reader:
+    with joined_tiles(plan, shared, tools) as parts, tools.storage.open(upper.final) as reader:
         cog = one_cog(
             parts,
             EncodedBlocks.model_validate(overviews.blocks),
             lambda offset, length: reader.read_ranges([(offset, length)])[0],
         )
         staged = tools.storage.stage(target, cog.chunks(), area)
-    places.write_record(area, [staged], tools)
+    places.write_publish_record(area, [staged], tools)
     tools.storage.commit(staged)
     path = tools.storage.gdal_address(target).path
     if path is not None:

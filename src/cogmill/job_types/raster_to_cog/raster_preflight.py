@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from cogmill.core_machine.contracts import Preflight, Previous
 from cogmill.errors import Refused, SourceChanged
 from cogmill.job_types.raster_to_cog import places
-from cogmill.job_types.raster_to_cog.members import MASK_SUFFIX, inspected_virtual
+from cogmill.job_types.raster_to_cog.members import MASK_SUFFIX, inspected_vrt
 from cogmill.job_types.raster_to_cog.prepared import Prepared
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
@@ -36,12 +36,12 @@ PLAN_MEMORY = 384 * 2**20
 """What a plan task needs: the process itself and the indexes of earlier stages."""
 
 
-def engine() -> str:
+def engine_text() -> str:
     """Return everything whose version may change a byte, as one canonical text."""
     return json.dumps({"cogmill": VERSION, **gdal.versions()}, sort_keys=True)
 
 
-def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Preflight:
+def preflight_raster(inputs: Inputs, previous: Previous | None, tools: Tools) -> Preflight:
     """Inspect, check the destination, and plan; see `JobType.preflight`.
 
     An empty destination asks for the plan alone.
@@ -84,9 +84,9 @@ def preflight(inputs: Inputs, previous: Previous | None, tools: Tools) -> Prefli
 
 
 def _inspected(source: Location, page: int | None, tools: Tools) -> Structure:
-    with opened(source, tools) as (data, mask):
+    with opened_source(source, tools) as (data, mask):
         if is_vrt(data):
-            return inspected_virtual(source, page, tools)
+            return inspected_vrt(source, page, tools)
         path = tools.storage.gdal_address(source).path
         if path is None:
             raise Refused(f"GDAL cannot open {source}", "copy the file to disk first")
@@ -138,7 +138,9 @@ def _owned(inputs: Inputs, tools: Tools) -> str | None:
 
 
 @contextmanager
-def opened(source: Location, tools: Tools) -> Iterator[tuple[RangeReader, RangeReader | None]]:
+def opened_source(
+    source: Location, tools: Tools
+) -> Iterator[tuple[RangeReader, RangeReader | None]]:
     """Open the raster, and the mask beside it where there is one."""
     with ExitStack() as files:
         data = files.enter_context(tools.storage.open(source))

@@ -44,9 +44,9 @@ class PieceResult(_Value):
     Attributes
     ----------
     piece : dict
-        A `raster.pieces.Piece` as JSON.
+        A `piece_reading.Piece` as JSON.
     staged : dict or None
-        A `storage.staging.StagedObject` as JSON: the committed object that holds it. None in
+        A `staging.StagedObject` as JSON: the committed object that holds it. None in
         what an older version of cogmill recorded.
     """
 
@@ -92,9 +92,9 @@ class TileResult(_Value):
     Attributes
     ----------
     staged : dict or None
-        A `storage.staging.StagedObject` as JSON.
+        A `staging.StagedObject` as JSON.
     index : dict or None
-        A `raster.encoded.EncodedTile` as JSON: where its blocks lie.
+        A `block_index.EncodedTile` as JSON: where its blocks lie.
     fragment : Fragment or None
         Not None: only a fragment of the tile.
     assembled : bool
@@ -122,7 +122,7 @@ class NoParams(_Value):
 
 
 class OverviewsResult(_Value):
-    """The encoded upper levels: an intermediate object, and a `raster.encoded.EncodedBlocks`."""
+    """The encoded upper levels: an intermediate object, and a `block_index.EncodedBlocks`."""
 
     staged: dict[str, JsonValue]
     blocks: dict[str, JsonValue]

@@ -64,7 +64,7 @@ class PieceTask(TaskType[PieceParams, PieceResult, Tools]):
         """Whether the intermediate is still there, whole."""
         from cogmill.job_types.raster_to_cog import places
 
-        return result.staged is not None and places.is_there(result.staged, tools)
+        return result.staged is not None and places.is_still_there(result.staged, tools)
 
     def split(
         self, job: JobView, params: PieceParams, budget: int, tools: Tools
@@ -111,7 +111,7 @@ def _is_there(result: TileResult, tools: Tools) -> bool:
     objects = [result.staged]
     if result.fragment is not None and result.fragment.reduced is not None:
         objects.append(result.fragment.reduced.staged)
-    return all(places.is_there(found, tools) for found in objects if found is not None)
+    return all(places.is_still_there(found, tools) for found in objects if found is not None)
 
 
 class AssembleTask(TaskType[AssembleParams, TileResult, Tools]):
@@ -126,7 +126,7 @@ class AssembleTask(TaskType[AssembleParams, TileResult, Tools]):
         """Copy the fragments' blocks, and encode the tile's overviews."""
         from cogmill.job_types.raster_to_cog import assembly
 
-        return assembly.assemble(job, params, shared, tools)
+        return assembly.assemble_tile(job, params, shared, tools)
 
     def adopt(self, job: JobView, result: TileResult, tools: Tools) -> bool:
         """Whether the tile is still staged or committed, whole; an empty one always is."""
@@ -151,7 +151,7 @@ class OverviewsTask(TaskType[NoParams, OverviewsResult, Tools]):
         """Whether the encoded levels are still there, whole."""
         from cogmill.job_types.raster_to_cog import places
 
-        return places.is_there(result.staged, tools)
+        return places.is_still_there(result.staged, tools)
 
 
 class PublishTask(TaskType[NoParams, Outputs, Tools]):
@@ -164,7 +164,7 @@ class PublishTask(TaskType[NoParams, Outputs, Tools]):
         """Make the result visible; safe to repeat."""
         from cogmill.job_types.raster_to_cog import publish
 
-        return publish.publish(job, shared, tools)
+        return publish.publish_outputs(job, shared, tools)
 
 
 class PiecesStage(StageType[Tools]):
