@@ -15,9 +15,9 @@ import rasterio.warp
 from pyproj import CRS, Transformer
 
 from cogmill.errors import Refused
+from cogmill.raster.arrays import Floats
 from cogmill.raster.gdal import environment
 from cogmill.raster.geometry.crs import (
-    Floats,
     crs_text,
     lonlat_area,
     same_crs,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.settings import CHILD_MEMORY, PARENT_MEMORY
 
 MIB = 1 << 20
@@ -62,7 +63,7 @@ def worker_budget(child: int, workers: int) -> int:
 
 def budget_text(child: int, workers: int) -> str:
     """Return a ``--memory`` value, rounded up to 10 MB, that lets one child use `child` bytes."""
-    megabytes = -(-worker_budget(child, workers) // (10 * MIB)) * 10
+    megabytes = ceil_div(worker_budget(child, workers), 10 * MIB) * 10
     return f"{megabytes}MB"
 
 

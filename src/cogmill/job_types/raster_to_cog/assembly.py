@@ -114,7 +114,7 @@ def assemble_tile(
     upper = UpperLevels(image, plan.overview_resampling, ASSEMBLED_LEVELS, ASSEMBLED_LEVELS.start)
     reduced = places.commit_intermediate(
         job,
-        f"levels_r{tile.row:04d}_c{tile.col:04d}",
+        f"levels_{tile.label}",
         upper.chunks(_reduced(image, fragments, tools)),
         tools,
     )

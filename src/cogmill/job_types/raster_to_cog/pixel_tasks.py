@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
-import numpy.typing as npt
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
@@ -44,8 +42,6 @@ from cogmill.raster.read.streaming import StreamedPiece
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject
 from cogmill.storage.store import RangeReader
-
-Array = npt.NDArray[Any]
 
 MOST_OPEN = 256
 """Parts that are open at once: a process may have 1024 files, and rows can be longer."""
@@ -241,4 +237,4 @@ def stage_tile(
     if target.is_collection:
         name = plan_of(job).tile_name(tile.row, tile.col)
         return tools.storage.stage(target.join(name), chunks, places.final_area(target, job.id))
-    return places.commit_intermediate(job, f"tile_r{tile.row:04d}_c{tile.col:04d}", chunks, tools)
+    return places.commit_intermediate(job, f"tile_{tile.label}", chunks, tools)

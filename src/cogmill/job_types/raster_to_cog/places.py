@@ -13,6 +13,7 @@ from cogmill.core_machine.contracts import JobView, Previous
 from cogmill.errors import Refused
 from cogmill.job_types.raster_to_cog.results import Outputs
 from cogmill.job_types.tools import Tools
+from cogmill.raster.tile_names import tile_file_name
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, staging_area
 from cogmill.storage.store import ObjectInfo
@@ -113,7 +114,7 @@ def check_destination(
     storage.check_writable(target)
     if target.is_collection:
         # The name of a tile is longer than the source's, and a disk may have no room for it.
-        storage.check_writable(target.join(f"{sources[0].stem}_r0000_c0000.tif"))
+        storage.check_writable(target.join(tile_file_name(sources[0].stem, 0, 0)))
     if tools.staging is not None:
         storage.check_writable(Location.parse(tools.staging).as_collection())
     _refuse_companions(target, tools)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from cogmill.raster.tile_names import tile_label
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -154,5 +156,5 @@ def piece_key(params: PieceParams) -> str:
 
 def tile_key(params: TileParams) -> str:
     """Return what names a tile or a fragment, whatever the plan that cut it."""
-    key = f"r{params.row:04d}_c{params.col:04d}"
+    key = tile_label(params.row, params.col)
     return key if params.window is None else f"{key} {','.join(map(str, params.window))}"

@@ -41,6 +41,7 @@ from cogmill.job_types.raster_to_cog.results import (
     tile_key,
 )
 from cogmill.job_types.tools import Tools
+from cogmill.raster.tile_names import tile_label
 
 if TYPE_CHECKING:
     from cogmill.raster.plan.raster_plan import RasterPlan
@@ -248,7 +249,7 @@ class AssembleStage(StageType[Tools]):
             shared={"tiles": [tile.model_dump(mode="json") for tile in fragments]},
             tasks=tuple(
                 PlannedTask(
-                    key=f"r{row:04d}_c{col:04d}", params={"row": row, "col": col}, requires=needs
+                    key=tile_label(row, col), params={"row": row, "col": col}, requires=needs
                 )
                 for row, col in sorted({(tile.row, tile.col) for tile in fragments})
             ),

@@ -13,9 +13,10 @@ from typing import Any, Final, Literal
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, BoolMask
 from cogmill.raster.codecs.image_codecs import (
     ENCODING_SCRATCH,
     decode_jpeg,
@@ -31,7 +32,6 @@ from cogmill.raster.codecs.image_codecs import (
 from cogmill.raster.options.creation_options import Compression
 
 Predictor = Literal[1, 2, 3]
-Array = npt.NDArray[Any]
 
 #: What readers may get from a damaged block; imagecodecs has an error class for each codec.
 DECODE_ERRORS: Final = (ValueError, RuntimeError, IndexError, TypeError)
@@ -251,7 +251,7 @@ class BlockCodec(BaseModel):
         return pixels.astype(self.dtype, copy=False)
 
 
-def encode_mask(valid: npt.NDArray[np.bool_]) -> bytes:
+def encode_mask(valid: BoolMask) -> bytes:
     """Return one block of an internal mask: a bit a pixel, the first in the highest, deflate.
 
     Parameters
@@ -267,7 +267,7 @@ def encode_mask(valid: npt.NDArray[np.bool_]) -> bytes:
     return _deflate(np.packbits(valid.astype(bool, copy=False), axis=1).tobytes(), _MASK_LEVEL)
 
 
-def decode_mask(data: bytes, block: int) -> npt.NDArray[np.bool_]:
+def decode_mask(data: bytes, block: int) -> BoolMask:
     """Return the valid pixels of a mask block, shape ``(row, col)``.
 
     Parameters
@@ -287,7 +287,7 @@ def decode_mask(data: bytes, block: int) -> npt.NDArray[np.bool_]:
     ValueError
         When the bytes are damaged, cut off or too many.
     """
-    stride = (block + 7) // 8
+    stride = ceil_div(block, 8)
     try:
         unpacked = _inflate(data, block * stride)
     except DECODE_ERRORS as error:

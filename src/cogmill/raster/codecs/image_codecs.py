@@ -18,9 +18,8 @@ from typing import Any, Final
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from cogmill.raster.arrays import Array, BoolMask
 
 #: The WebP quality that GDAL's COG driver takes for lossless, and so do we.
 LOSSLESS_QUALITY: Final = 100
@@ -167,7 +166,7 @@ def decode_lerc(data: bytes) -> Array:
     return values
 
 
-def fill_invalid(block: Array, valid: npt.NDArray[np.bool_]) -> None:
+def fill_invalid(block: Array, valid: BoolMask) -> None:
     """Replace pixels that mean nothing by what disturbs the others least, in place.
 
     What lies under a mask costs bytes, and bleeds into its neighbours where a codec is lossy. Whole

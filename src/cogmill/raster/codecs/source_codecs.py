@@ -26,16 +26,16 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array
 from cogmill.raster.codecs.image_codecs import most_lerc_bytes
 
-Array = npt.NDArray[Any]
 #: Bytes of a block to its pixels, shape ``(row, col, sample)``.
 BlockDecoder = Callable[[bytes], Array]
 
@@ -244,7 +244,7 @@ def _jpeg_claim(data: bytes) -> SizeClaim:
         at += 1
         if marker in _FRAMES:
             bits, rows, cols, samples = struct.unpack_from(">BHHB", data, at + 2)
-            return SizeClaim(rows, cols, samples, -(-bits // 8))
+            return SizeClaim(rows, cols, samples, ceil_div(bits, 8))
         if marker in (_SCAN, _END):
             break
         if marker not in _BARE:

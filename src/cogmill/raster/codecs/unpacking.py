@@ -9,11 +9,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, Ints
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -142,14 +145,12 @@ def _next_clear(data: bytes, start: int) -> tuple[int, int, bool] | None:
     return 8 * first + int(bits[place]), int(widths[place]), codes[place] == _END
 
 
-def _codes(
-    data: npt.NDArray[np.uint8], bits: npt.NDArray[Any], widths: npt.NDArray[Any]
-) -> npt.NDArray[np.int64]:
+def _codes(data: npt.NDArray[np.uint8], bits: Array, widths: Array) -> Ints:
     """Return the numbers of `widths` bits that begin at `bits`, the highest bit first."""
     at = bits >> 3
     wide = data.astype(np.int64)
     three = (wide[at] << 16) | (wide[at + 1] << 8) | wide[at + 2]
-    found: npt.NDArray[np.int64] = (three >> (24 - (bits & 7) - widths)) & ((1 << widths) - 1)
+    found: Ints = (three >> (24 - (bits & 7) - widths)) & ((1 << widths) - 1)
     return found
 
 
@@ -159,7 +160,7 @@ def _decoded_codes(data: bytes, start: int, stop: int, *, whole: bool = True) ->
     `whole`: the last of them is a clear or an end code, and is read as an end code.
     """
     first = start - _FIRST_WIDTH
-    taken = np.frombuffer(data[first // 8 : -(-stop // 8)], np.uint8)
+    taken = np.frombuffer(data[first // 8 : ceil_div(stop, 8)], np.uint8)
     following = np.append(taken[1:], np.uint8(0))
     shift = first % 8
     if shift:

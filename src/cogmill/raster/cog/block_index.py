@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Ints
 from cogmill.raster.cog.cog_image import CogImage
-from cogmill.raster.cog.file_layout import Counts, EncodedLevel
+from cogmill.raster.cog.file_layout import EncodedLevel
 
 
 class EncodedBlocks(BaseModel):
@@ -82,11 +84,11 @@ class EncodedBlocks(BaseModel):
         )
 
     @cached_property
-    def _unpacked(self) -> tuple[list[EncodedLevel], list[Counts]]:
+    def _unpacked(self) -> tuple[list[EncodedLevel], list[Ints]]:
         data = np.frombuffer(zlib.decompress(base64.b64decode(self.packed)), "<i8").astype(np.int64)
         levels, starts, position = [], [], 0
         for width, height in self.sizes:
-            rows, cols = -(-height // self.block), -(-width // self.block)
+            rows, cols = ceil_div(height, self.block), ceil_div(width, self.block)
             images = rows * cols * self.planes
             masks = rows * cols if self.masked else 0
             level = EncodedLevel(
@@ -164,7 +166,7 @@ class EncodedTile(BaseModel):
     third: EncodedBlocks | None = None
 
 
-def section_row_starts(level: EncodedLevel, start: int, image: CogImage) -> Counts:
+def section_row_starts(level: EncodedLevel, start: int, image: CogImage) -> Ints:
     """Return where each row of blocks begins, shape ``(section, row)``, in a level that is whole.
 
     Parameters
@@ -179,5 +181,5 @@ def section_row_starts(level: EncodedLevel, start: int, image: CogImage) -> Coun
     rows, cols = level.blocks(image.block)
     sizes = np.stack([s.reshape(rows, cols).sum(axis=1) for s in level.sections(image.planes)])
     ends = np.cumsum(sizes.ravel()).reshape(sizes.shape)
-    starts: Counts = start + ends - sizes
+    starts: Ints = start + ends - sizes
     return starts

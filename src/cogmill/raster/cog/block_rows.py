@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from cogmill.raster.arrays import Array, BoolMask
 from cogmill.raster.codecs.block_codec import encode_mask
 from cogmill.raster.codecs.image_codecs import fill_invalid
 from cogmill.raster.cog.cascade import BlockRow
 from cogmill.raster.cog.cog_image import CogImage
-from cogmill.raster.cog.reduction import Array
 
 #: Pixels ``(band, row, col)``, and which of them are valid ``(row, col)``, None without a mask.
-PixelRows = tuple[Array, npt.NDArray[Any] | None]
+PixelRows = tuple[Array, Array | None]
 
 
 def checksum(rows: PixelRows, before: int = 0) -> int:
@@ -32,7 +30,7 @@ def checksum(rows: PixelRows, before: int = 0) -> int:
     return value if mask is None else zlib.crc32(_bytes(mask != 0), value)
 
 
-def _bytes(values: npt.NDArray[Any]) -> memoryview:
+def _bytes(values: Array) -> memoryview:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
@@ -77,17 +75,17 @@ def encode_row(image: CogImage, row: BlockRow) -> tuple[list[list[bytes]], list[
     return images, [_encode_mask(block, row.mask[:, first : first + block]) for first in columns]
 
 
-def _counting(image: CogImage, row: BlockRow) -> npt.NDArray[np.bool_] | None:
+def _counting(image: CogImage, row: BlockRow) -> BoolMask | None:
     """Return the pixels that a lossy codec must take care of, None where it is all of them."""
     if not image.codec.lossy:
         return None
     if row.mask is None and image.alpha is not None:
-        opaque: npt.NDArray[np.bool_] = row.pixels[image.alpha] != 0
+        opaque: BoolMask = row.pixels[image.alpha] != 0
         return opaque
     return row.mask
 
 
-def _encode(image: CogImage, pixels: Array, valid: npt.NDArray[np.bool_] | None) -> bytes:
+def _encode(image: CogImage, pixels: Array, valid: BoolMask | None) -> bytes:
     samples, rows, cols = pixels.shape
     block = np.empty((image.block, image.block, samples), pixels.dtype)
     lossy = image.codec.lossy
@@ -130,7 +128,7 @@ def decode_row(image: CogImage, size: tuple[int, int], images: Sequence[Sequence
     return pixels
 
 
-def _encode_mask(block: int, mask: npt.NDArray[np.bool_]) -> bytes:
+def _encode_mask(block: int, mask: BoolMask) -> bytes:
     padded = np.zeros((block, block), bool)
     padded[: mask.shape[0], : mask.shape[1]] = mask
     return encode_mask(padded)

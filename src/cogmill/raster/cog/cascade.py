@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cogmill.raster.cog.reduction import Array, Mask, Reduction
+from cogmill.raster.arrays import Array, BoolMask
+from cogmill.raster.cog.reduction import Reduction
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class BlockRow:
     level: int
     row: int
     pixels: Array
-    mask: Mask | None
+    mask: BoolMask | None
 
 
 class Cascade:
@@ -61,9 +62,9 @@ class Cascade:
         self._sizes = sizes
         self._first_level = first_level
         self._rows = [0] * len(sizes)
-        self._halves: list[list[tuple[Array, Mask | None]]] = [[] for _ in sizes]
+        self._halves: list[list[tuple[Array, BoolMask | None]]] = [[] for _ in sizes]
 
-    def push(self, pixels: Array, mask: Mask | None) -> Iterator[BlockRow]:
+    def push(self, pixels: Array, mask: BoolMask | None) -> Iterator[BlockRow]:
         """Take the next row of blocks and yield what it completes, the finest level first.
 
         Parameters
@@ -80,7 +81,7 @@ class Cascade:
         """
         yield from self._push(0, pixels, mask)
 
-    def _push(self, index: int, pixels: Array, mask: Mask | None) -> Iterator[BlockRow]:
+    def _push(self, index: int, pixels: Array, mask: BoolMask | None) -> Iterator[BlockRow]:
         width, height = self._sizes[index]
         row = self._rows[index]
         due = min(self._block, height - row * self._block)
@@ -102,7 +103,7 @@ class Cascade:
             yield from self._push(above, *joined)
 
 
-def _join(halves: list[tuple[Array, Mask | None]]) -> tuple[Array, Mask | None]:
+def _join(halves: list[tuple[Array, BoolMask | None]]) -> tuple[Array, BoolMask | None]:
     if len(halves) == 1:
         return halves[0]
     (pixels, mask), (more, more_mask) = halves

@@ -17,11 +17,12 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, Ints
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.tags import (
     BYTE_COUNTS,
@@ -34,8 +35,6 @@ from cogmill.raster.cog.tags import (
     overview_tags,
     table_tag,
 )
-
-Counts = npt.NDArray[np.int64]
 
 #: What frames a block: its size before it, its last four bytes behind it.
 FRAME: Final = 8
@@ -69,14 +68,14 @@ class EncodedLevel:
 
     width: int
     height: int
-    image_byte_counts: Counts
-    mask_byte_counts: Counts | None = None
+    image_byte_counts: Ints
+    mask_byte_counts: Ints | None = None
 
     def blocks(self, block: int) -> tuple[int, int]:
         """Return rows and columns of blocks."""
-        return -(-self.height // block), -(-self.width // block)
+        return ceil_div(self.height, block), ceil_div(self.width, block)
 
-    def sections(self, planes: int) -> list[Counts]:
+    def sections(self, planes: int) -> list[Ints]:
         """Return the sizes in bytes of the records of each section.
 
         Parameters
@@ -96,7 +95,7 @@ class EncodedLevel:
         both = (self.image_byte_counts, self.mask_byte_counts)
         return sum(int(counts.sum()) + FRAME * len(counts) for counts in both if counts is not None)
 
-    def offsets(self, start: int, planes: int) -> tuple[Counts, Counts | None]:
+    def offsets(self, start: int, planes: int) -> tuple[Ints, Ints | None]:
         """Return where the blocks of image and mask begin, their size's four bytes skipped.
 
         Parameters
@@ -192,7 +191,7 @@ def _check(image: CogImage, levels: Sequence[EncodedLevel]) -> None:
     if not levels or (levels[0].width, levels[0].height) != (image.grid.width, image.grid.height):
         raise ValueError("the first level is not the full resolution")
     for large, small in pairwise(levels):
-        if (small.width, small.height) != (-(-large.width // 2), -(-large.height // 2)):
+        if (small.width, small.height) != (ceil_div(large.width, 2), ceil_div(large.height, 2)):
             raise ValueError(
                 f"{small.width} x {small.height} is not half of {large.width} x {large.height}"
             )
@@ -301,9 +300,7 @@ class _Directories:
             tables = self._write_directory(out, directory, (position, tables, after), values)
         return bytes(out)
 
-    def _table_values(
-        self, level: EncodedLevel, start: int, *, mask: bool
-    ) -> dict[int, npt.NDArray[Any]]:
+    def _table_values(self, level: EncodedLevel, start: int, *, mask: bool) -> dict[int, Array]:
         offsets, mask_offsets = level.offsets(start, self._image.planes)
         counts = level.image_byte_counts
         if mask and mask_offsets is not None and level.mask_byte_counts is not None:
@@ -316,7 +313,7 @@ class _Directories:
         out: bytearray,
         directory: _Directory,
         places: tuple[int, int, int],
-        values: dict[int, npt.NDArray[Any]],
+        values: dict[int, Array],
     ) -> int:
         """Write one directory with its values; return where the next table goes."""
         position, tables, after = places

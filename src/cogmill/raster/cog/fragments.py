@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.cog.block_rows import PixelRows
 from cogmill.raster.cog.cog_image import CogImage
@@ -51,9 +52,9 @@ def fragment_sizes(tile_size: int, block: int, largest: int | None) -> Iterator[
         yield rows * block, cols * block
     while rows > 1 or cols > 1:
         if rows >= cols:
-            rows = -(-rows // 2)
+            rows = ceil_div(rows, 2)
         else:
-            cols = -(-cols // 2)
+            cols = ceil_div(cols, 2)
         yield rows * block, cols * block
 
 
@@ -68,8 +69,8 @@ def reduced_window(work: Window, tile: Window) -> Window:
     return Window(
         col_off=(work.col_off - tile.col_off) // 2,
         row_off=(work.row_off - tile.row_off) // 2,
-        width=-(-work.width // 2),
-        height=-(-work.height // 2),
+        width=ceil_div(work.width, 2),
+        height=ceil_div(work.height, 2),
     )
 
 
@@ -99,7 +100,7 @@ def reduced_rows(
     tuple of (ndarray, ndarray of bool or None)
         Pixels ``(band, row, col)`` and, with a mask, valid pixels ``(row, col)``.
     """
-    width, height = -(-image.grid.width // 2), -(-image.grid.height // 2)
+    width, height = ceil_div(image.grid.width, 2), ceil_div(image.grid.height, 2)
     for top in range(0, height, image.block):
         window = Window(col_off=0, row_off=top, width=width, height=min(image.block, height - top))
         pixels = np.full((image.bands, window.height, width), image.fill, image.dtype)
@@ -139,7 +140,7 @@ def assembly_memory(image: CogImage, tile_size: int) -> MemoryEstimate:
     tile_size : int
         Side of an output tile in pixels.
     """
-    side = -(-tile_size // 2)
+    side = ceil_div(tile_size, 2)
     width = min(side, image.grid.width)
     return total_of(
         {

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from cogmill.errors import PermanentError
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, BoolMask
 from cogmill.raster.codecs.block_codec import decode_mask
 from cogmill.raster.cog.block_index import EncodedBlocks, section_row_starts
 from cogmill.raster.cog.block_rows import PixelRows, encode_row
@@ -28,7 +29,7 @@ from cogmill.raster.cog.file_layout import (
     frame_block,
     unframe_blocks,
 )
-from cogmill.raster.cog.reduction import Array, level_sizes
+from cogmill.raster.cog.reduction import level_sizes
 from cogmill.raster.geometry.grid import Window
 
 
@@ -112,7 +113,7 @@ class JoinedParts:
         order = sorted(range(len(self.parts)), key=lambda n: self.parts[n].window.col_off)
         for number in order:
             window = self.parts[number].window
-            for row in range(window.row_off // unit, -(-window.row_stop // unit)):
+            for row in range(window.row_off // unit, ceil_div(window.row_stop, unit)):
                 found.setdefault(row, []).append(number)
         return found
 
@@ -123,7 +124,7 @@ class JoinedParts:
 
     def _level(self, number: int, width: int, height: int) -> EncodedLevel:
         image = self.image
-        rows, cols = -(-height // image.block), -(-width // image.block)
+        rows, cols = ceil_div(height, image.block), ceil_div(width, image.block)
         empty, empty_mask = self._as_encoded.empty
         images = np.full((image.planes, rows, cols), len(empty), np.int64)
         masks = None
@@ -172,7 +173,7 @@ class JoinedParts:
             yield layer.empty_record(section) * (left - done)
             yield self._run(layer, number, (level, section, row - top))
             done = left + across
-        yield layer.empty_record(section) * (-(-width // block) - done)
+        yield layer.empty_record(section) * (ceil_div(width, block) - done)
 
     def _run(self, layer: _Layer, number: int, place: tuple[int, int, int]) -> bytes:
         """Return the records of a row of blocks of a part: level, section and row in it."""
@@ -197,7 +198,7 @@ class JoinedParts:
         layer, level = self._exact, self.overviews
         image = layer.image
         width, height = level_sizes(self._width, self._height, level)[level]
-        for row in range(-(-height // image.block)):
+        for row in range(ceil_div(height, image.block)):
             rows = min(image.block, height - row * image.block)
             pixels = np.empty((image.bands, rows, width), image.dtype)
             mask = np.empty((rows, width), bool) if image.has_mask else None
@@ -256,7 +257,7 @@ def _decode_row(
     image: CogImage,
     section: int,
     blocks: Iterator[bytes],
-    into: tuple[Array, npt.NDArray[np.bool_] | None],
+    into: tuple[Array, BoolMask | None],
 ) -> None:
     """Decode one row of blocks of one section into its place."""
     pixels, mask = into

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, BoolMask
+
 Method = Literal["average", "nearest", "mode"]
 Corners = tuple[Array, Array, Array, Array]
 
@@ -45,7 +45,7 @@ _ACCUMULATORS: Final[Mapping[tuple[str, int], Any]] = {
 
 def level_sizes(width: int, height: int, levels: int) -> tuple[tuple[int, int], ...]:
     """Return width and height of the full resolution and of so many halvings, each rounded up."""
-    return tuple((-(-width >> k), -(-height >> k)) for k in range(levels + 1))
+    return tuple((ceil_div(width, 1 << k), ceil_div(height, 1 << k)) for k in range(levels + 1))
 
 
 def overview_count(width: int, height: int, block: int, least: int = 3) -> int:
@@ -61,14 +61,14 @@ def overview_count(width: int, height: int, block: int, least: int = 3) -> int:
         What every output tile carries.
     """
     count = 0
-    while -(-max(width, height) >> count) > block:
+    while ceil_div(max(width, height), 1 << count) > block:
         count += 1
     return max(count, least)
 
 
 def reduce_by_two(
-    pixels: Array, valid: Mask | None, method: Method = "average", nodata: float | None = None
-) -> tuple[Array, Mask | None]:
+    pixels: Array, valid: BoolMask | None, method: Method = "average", nodata: float | None = None
+) -> tuple[Array, BoolMask | None]:
     """Return the pixels at half the resolution, and which of them are valid.
 
     Parameters
@@ -92,7 +92,7 @@ def reduce_by_two(
         As many dimensions as `valid` had.
     """
     bands, rows, cols = pixels.shape
-    out_rows, out_cols = -(-rows // 2), -(-cols // 2)
+    out_rows, out_cols = ceil_div(rows, 2), ceil_div(cols, 2)
     out = np.empty((bands, out_rows, out_cols), pixels.dtype)
     out_valid = None if valid is None else np.empty((*valid.shape[:-2], out_rows, out_cols), bool)
     step = max(1, _STEP_PIXELS // max(1, 4 * bands * out_cols))
@@ -107,7 +107,9 @@ def reduce_by_two(
     return out, out_valid
 
 
-def _reduce_piece(pixels: Array, valid: Mask | None, method: Method, nodata: float | None) -> Array:
+def _reduce_piece(
+    pixels: Array, valid: BoolMask | None, method: Method, nodata: float | None
+) -> Array:
     given = valid
     if pixels.dtype.kind in "fc":
         nan = np.isnan(pixels)
@@ -144,9 +146,9 @@ def _corners(pixels: Array) -> Corners:
     return top[..., 0::2], top[..., 1::2], bottom[..., 0::2], bottom[..., 1::2]
 
 
-def _any(flags: Corners) -> Mask:
+def _any(flags: Corners) -> BoolMask:
     a, b, c, d = flags
-    found: Mask = a | b | c | d
+    found: BoolMask = a | b | c | d
     return found
 
 
@@ -290,7 +292,7 @@ class Reduction:
     nodata: float | None = None
     alpha: int | None = None
 
-    def valid(self, pixels: Array, mask: Mask | None) -> Mask | None:
+    def valid(self, pixels: Array, mask: BoolMask | None) -> BoolMask | None:
         """Return the valid pixels, ``(band, row, col)`` or ``(row, col)``; None: NaN aside, all.
 
         Parameters
@@ -303,7 +305,7 @@ class Reduction:
         if mask is not None:
             return mask
         if self.alpha is not None:
-            opaque: Mask = pixels[self.alpha] != 0
+            opaque: BoolMask = pixels[self.alpha] != 0
             return opaque
         if self.nodata is None or np.isnan(self.nodata):
             return None
@@ -311,10 +313,10 @@ class Reduction:
             value = np.asarray(self.nodata).astype(pixels.dtype)
         if pixels.dtype.kind in "iu" and value != self.nodata:
             return None
-        different: Mask = pixels != value
+        different: BoolMask = pixels != value
         return different
 
-    def halve(self, pixels: Array, mask: Mask | None) -> tuple[Array, Mask | None]:
+    def halve(self, pixels: Array, mask: BoolMask | None) -> tuple[Array, BoolMask | None]:
         """Return pixels and mask at half the resolution, shapes as in `reduce_by_two`."""
         valid = self.valid(pixels, mask)
         half, half_valid = reduce_by_two(pixels, valid, self.method, self.nodata)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, BoolMask
 from cogmill.raster.cog.block_index import EncodedBlocks, EncodedTile, section_row_starts
 from cogmill.raster.cog.block_rows import PixelRows, checksum, decode_row, encode_row
 from cogmill.raster.cog.cascade import BlockRow, Cascade
@@ -24,7 +25,7 @@ from cogmill.raster.cog.file_layout import (
     cog_header,
     frame_block,
 )
-from cogmill.raster.cog.reduction import Array, Method, level_sizes
+from cogmill.raster.cog.reduction import Method, level_sizes
 
 #: Every output tile carries so many overviews; those above them belong to the one COG.
 TILE_OVERVIEWS: Final = 3
@@ -87,7 +88,7 @@ class _GrowingLevel:
         self._masks: list[int] = []
         self.checksum = 0
         block = image.block
-        blocks = -(-size[0] // block) * -(-size[1] // block)
+        blocks = ceil_div(size[0], block) * ceil_div(size[1], block)
         limit = blocks * _WORST_RATIO * (image.codec.nbytes + block * block + mmap.PAGESIZE)
         apart = image.planes > 1
         self.spools = [_Spool(limit) for _ in range(image.planes + (apart and image.has_mask))]
@@ -241,7 +242,7 @@ def encode_memory(image: CogImage, ratio: float = 1.0) -> int:
     return int(rows + scratch + ratio * 4 / 3 * width * height * pixel)
 
 
-def _count_valid(pixels: Array, valid: npt.NDArray[np.bool_] | None) -> int:
+def _count_valid(pixels: Array, valid: BoolMask | None) -> int:
     if pixels.dtype.kind in "fc":
         numbers = ~np.isnan(pixels)
         valid = numbers if valid is None else numbers & valid

@@ -23,11 +23,12 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import VerificationFailed
+from cogmill.raster.arrays import Array
 from cogmill.raster.cog.block_index import EncodedTile
 from cogmill.raster.cog.block_rows import checksum, decode_row
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.file_layout import unframe_blocks
-from cogmill.raster.cog.reduction import Array, level_sizes
+from cogmill.raster.cog.reduction import level_sizes
 from cogmill.raster.cog.tags import crs_of, ungeoreferenced_is_no_news
 
 #: Relative to a pixel: GDAL moves the origin of a point raster by half a pixel and back.

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from cogmill.errors import Refused
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.polynomials import (
-    Floats,
     PointArrays,
     PointTransform,
     fit_polynomials,

@@ -12,9 +12,9 @@ from pyproj.enums import TransformDirection
 from pyproj.exceptions import CRSError, ProjError
 
 from cogmill.errors import Refused
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.grid import Grid
 
-Floats = npt.NDArray[np.float64]
 #: West, south, east, north in degrees; west is greater than east across the antimeridian.
 LonLatArea = tuple[float, float, float, float]
 

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from typing import Annotated, Final, Self
 
 import numpy as np
-import numpy.typing as npt
 from affine import Affine
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.control import Control
+from cogmill.raster.tile_names import tile_label
 
 #: ``(x0, dx, rx, y0, ry, dy)`` in GDAL's order: x = x0 + col dx + row rx, y = y0 + col ry + row dy.
 GeoTransform = tuple[float, float, float, float, float, float]
 
-Floats = npt.NDArray[np.float64]
 #: Of a raster without one: its pixels are its coordinates.
 PIXELS: Final[GeoTransform] = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 #: Points along each side of a raster placed by control points whose bounds are looked for.
@@ -258,6 +258,11 @@ class OutputTile(BaseModel):
     row: int
     col: int
     window: Window
+
+    @property
+    def label(self) -> str:
+        """What the tile is called, as ``r0003_c0012``."""
+        return tile_label(self.row, self.col)
 
 
 def output_tiles(grid: Grid, tile_size: int) -> list[OutputTile]:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from cogmill.raster.arrays import Array, ByteMask
 from cogmill.raster.geometry.grid import Window
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +24,4 @@ class HeldPixels:
 
     window: Window
     pixels: Array
-    mask: npt.NDArray[np.uint8] | None
+    mask: ByteMask | None

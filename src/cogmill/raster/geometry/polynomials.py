@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from cogmill.raster.arrays import Floats
+
 PointArrays = tuple[Floats, Floats]
 #: From many points to many points.
 PointTransform = Callable[[Floats, Floats], PointArrays]

@@ -17,8 +17,8 @@ import numpy as np
 from pyproj import CRS, Transformer
 
 from cogmill.errors import Refused
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.crs import (
-    Floats,
     horizontal,
     northing_first,
     transform_points,

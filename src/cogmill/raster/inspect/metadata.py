@@ -12,6 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.geometry.control import Rational
 
 _IDENTITY: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -59,7 +60,9 @@ def _georeference(dataset: Any) -> dict[str, Any]:
         "tag_domains": _domains(dataset),
         "categories": _named_values(dataset),
         "area_or_point": tags.get("AREA_OR_POINT", "Area"),
-        "overviews": tuple((-(-dataset.width // f), -(-dataset.height // f)) for f in factors),
+        "overviews": tuple(
+            (ceil_div(dataset.width, f), ceil_div(dataset.height, f)) for f in factors
+        ),
         "contributing_files": tuple(dataset.files),
     }
 

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import BlockUndecodable, PermanentError
-from cogmill.raster.codecs.block_codec import Array, BlockCodec, decode_mask
+from cogmill.raster.arrays import Array, ByteMask, Ints
+from cogmill.raster.codecs.block_codec import BlockCodec, decode_mask
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.read.fetching import (
     BlockCanvas,
-    Indices,
     ReadCounts,
     fetch_blocks,
     most_fetched,
@@ -199,7 +198,7 @@ class PieceReader:
             except ValueError as error:
                 raise _damaged(piece, "block", index, error) from error
 
-    def _mask(self, piece: Piece, within: Window, out: npt.NDArray[np.uint8]) -> None:
+    def _mask(self, piece: Piece, within: Window, out: ByteMask) -> None:
         layout = self._index.mask_layout(piece)
         if layout is None:
             out[:] = 255
@@ -214,7 +213,7 @@ class PieceReader:
             target.put(index, np.where(valid, np.uint8(255), np.uint8(0))[:, :, None])
 
     def _fetched(
-        self, piece: Piece, layout: ImageLayout, indices: Indices
+        self, piece: Piece, layout: ImageLayout, indices: Ints
     ) -> Iterator[tuple[int, bytes]]:
         most = most_fetched(layout)
         return fetch_blocks(self._file(piece), layout.blocks, indices, most, self.counts)

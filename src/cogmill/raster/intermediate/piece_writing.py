@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from cogmill.raster.codecs.block_codec import Array, BlockCodec, encode_mask
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, ByteMask
+from cogmill.raster.codecs.block_codec import BlockCodec, encode_mask
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.intermediate.piece_reading import Piece
 from cogmill.raster.tiff.block_table import BlockTable
-
-Mask = npt.NDArray[np.uint8]
 
 #: No block begins at 0, which would read as never written.
 _MAGIC: Final = b"cogmill\n"
@@ -43,7 +42,7 @@ class RowSource(Protocol):
     bands: int
     masked: bool
 
-    def rows(self, count: int) -> tuple[Array, Mask | None]:
+    def rows(self, count: int) -> tuple[Array, ByteMask | None]:
         """Return the next rows: pixels ``(band, row, col)`` and, where masked, ``(row, col)``."""
 
 
@@ -57,7 +56,7 @@ class HeldRows:
         self._held = held
         self._done = 0
 
-    def rows(self, count: int) -> tuple[Array, Mask | None]:
+    def rows(self, count: int) -> tuple[Array, ByteMask | None]:
         """Return the next rows; see `RowSource`."""
         part = slice(self._done, self._done + count)
         self._done += count
@@ -80,7 +79,10 @@ class PieceWriter:
         self._codec = codec
         self._source = source
         window = source.window
-        self._down, self._across = -(-window.height // codec.block), -(-window.width // codec.block)
+        self._down, self._across = (
+            ceil_div(window.height, codec.block),
+            ceil_div(window.width, codec.block),
+        )
         self._planes = source.bands // codec.samples
         shape = (self._planes, self._down, self._across)
         self._offsets, self._counts = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -112,7 +114,7 @@ class PieceWriter:
             mask_blocks=mask_blocks,
         )
 
-    def _row(self, row: int, pixels: Array, mask: Mask | None) -> Iterator[bytes]:
+    def _row(self, row: int, pixels: Array, mask: ByteMask | None) -> Iterator[bytes]:
         """Yield one row of blocks, noting where each lies."""
         for plane in range(self._planes):
             for col in range(self._across):
@@ -124,7 +126,7 @@ class PieceWriter:
         if mask is not None:
             yield from self._mask_row(row, mask)
 
-    def _mask_row(self, row: int, mask: Mask) -> Iterator[bytes]:
+    def _mask_row(self, row: int, mask: ByteMask) -> Iterator[bytes]:
         block = self._codec.block
         for col in range(self._across):
             valid = np.zeros((block, block), np.bool_)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from cogmill.raster.arrays import Array, BoolMask
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.plan.raster_plan import Validity
-from cogmill.raster.read.source_blocks import Array
 
 
 def masked(held: HeldPixels, validity: Validity) -> HeldPixels:
@@ -44,8 +43,8 @@ def masked(held: HeldPixels, validity: Validity) -> HeldPixels:
     return HeldPixels(window=held.window, pixels=pixels, mask=mask)
 
 
-def _differs(plane: Array, nodata: float | None) -> npt.NDArray[np.bool_]:
-    valid: npt.NDArray[np.bool_] = np.ones(plane.shape, np.bool_)
+def _differs(plane: Array, nodata: float | None) -> BoolMask:
+    valid: BoolMask = np.ones(plane.shape, np.bool_)
     if nodata is not None and not np.isnan(nodata):
         with np.errstate(over="ignore"):
             valid = plane != np.asarray(nodata).astype(plane.dtype)

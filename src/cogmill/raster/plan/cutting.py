@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict
 
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.memory import MIB
 
@@ -40,7 +41,7 @@ class RowUnits(BaseModel):
     @property
     def count(self) -> int:
         """How many units there are."""
-        return -(-self.height // self.rows)
+        return ceil_div(self.height, self.rows)
 
     @property
     def unit_bytes(self) -> int:
@@ -73,7 +74,7 @@ def piece_size(units: RowUnits, budget: int, workers: int) -> int:
     """
     fitting = fitting_units(units, budget)
     shared = units.count // (PIECES_PER_WORKER * max(workers, 1))
-    worthwhile = -(-SMALLEST_PIECE // units.unit_bytes)
+    worthwhile = ceil_div(SMALLEST_PIECE, units.unit_bytes)
     return min(fitting, max(shared, worthwhile), units.count)
 
 
@@ -128,8 +129,8 @@ def work_sizes(tile_size: int, block: int) -> Iterator[tuple[int, int]]:
     rows = cols = tile_size // block
     yield rows * block, cols * block
     while rows > 1:
-        rows = -(-rows // 2)
+        rows = ceil_div(rows, 2)
         yield rows * block, cols * block
     while cols > 1:
-        cols = -(-cols // 2)
+        cols = ceil_div(cols, 2)
         yield rows * block, cols * block

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.cog.fragments import assembly_memory, fragment_sizes
 from cogmill.raster.geometry.grid import Window, output_tiles, work_tiles
 from cogmill.raster.memory import PROCESS_BASE, MemoryEstimate
@@ -121,8 +122,8 @@ def naive_cost(workload: Workload) -> Cost:
 
 def _naive_bytes(workload: Workload, layout: ImageLayout, work: Window, source: Window) -> int:
     """Return what a square holds: all its blocks whole, and its target pixels."""
-    rows = -(-source.row_stop // layout.block_height) - source.row_off // layout.block_height
-    cols = -(-source.col_stop // layout.block_width) - source.col_off // layout.block_width
+    rows = ceil_div(source.row_stop, layout.block_height) - source.row_off // layout.block_height
+    cols = ceil_div(source.col_stop, layout.block_width) - source.col_off // layout.block_width
     held = rows * layout.block_height * cols * layout.block_width * workload.source_pixel_bytes
     return held + 2 * work.size * workload.pixel_bytes
 

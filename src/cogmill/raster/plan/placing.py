@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.geometry import seams
 from cogmill.raster.geometry.control import (
     LEAST_POINTS,
@@ -263,7 +264,7 @@ def _source_grid(structure: Structure, options: PlanOptions, control: Control | 
 
 
 def _refuse_absurd(target: Grid, options: PlanOptions) -> None:
-    tiles = -(-target.width // options.tile_size) * -(-target.height // options.tile_size)
+    tiles = ceil_div(target.width, options.tile_size) * ceil_div(target.height, options.tile_size)
     if max(target.width, target.height) > _LARGEST_SIDE or tiles > MOST_TILES:
         raise Refused(
             f"the target grid would have {target.width} x {target.height} pixels, "

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.grid import Window, work_tiles
 from cogmill.raster.plan.choosing import bytes_text
 from cogmill.raster.plan.explain import cost_table, structure_text
@@ -31,8 +32,6 @@ _SIZE: Final = (16.0, 9.6)
 _DPI: Final = 100
 _BLOCK, _PIECE, _WORK, _OUTPUT = "#9aa5b1", "#2a7f9e", "#d1495b", "#1d3557"
 _PIECE_FILLS: Final = ("#d9edf3", "#b9dbe6")
-
-Floats = npt.NDArray[np.float64]
 
 
 def draw_plan(plan: RasterPlan, path: str) -> None:
@@ -124,7 +123,7 @@ def _draw_target(axes: Axes, plan: RasterPlan) -> None:
             axes.text(
                 window.col_off + plan.tile_size / 20,
                 window.row_off + plan.tile_size / 20,
-                f"r{tile.row:04d}\nc{tile.col:04d}",
+                tile.label.replace("_", "\n"),
                 ha="left",
                 va="top",
                 fontsize=6.5,
@@ -184,7 +183,7 @@ def _block_title(plan: RasterPlan) -> str:
 
 def _work_windows(plan: RasterPlan) -> Sequence[Window]:
     """Return the work tiles, of every n-th output tile where there are too many."""
-    each = -(-plan.tile_size // plan.work_rows) * -(-plan.tile_size // plan.work_cols)
+    each = ceil_div(plan.tile_size, plan.work_rows) * ceil_div(plan.tile_size, plan.work_cols)
     every = max(1, math.ceil(len(plan.tiles) * each / _MOST_TILES))
     return [
         work

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, field_serializer
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.reduction import Method
@@ -27,6 +28,7 @@ from cogmill.raster.memory import MemoryEstimate
 from cogmill.raster.options.grid_options import Number
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.costs import Costs
+from cogmill.raster.tile_names import tile_file_name, tile_label
 from cogmill.raster.warp.coordinate_operation import CoordinateOperation
 from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
 
@@ -203,12 +205,12 @@ class RasterPlan(BaseModel):
     @property
     def tile_rows(self) -> int:
         """Rows of output tiles."""
-        return -(-self.target_grid.height // self.tile_size)
+        return ceil_div(self.target_grid.height, self.tile_size)
 
     @property
     def tile_cols(self) -> int:
         """Columns of output tiles."""
-        return -(-self.target_grid.width // self.tile_size)
+        return ceil_div(self.target_grid.width, self.tile_size)
 
     def tile(self, row: int, col: int) -> OutputTile:
         """Return one output tile.
@@ -225,14 +227,14 @@ class RasterPlan(BaseModel):
         """
         if not (0 <= row < self.tile_rows and 0 <= col < self.tile_cols):
             raise Refused(
-                f"there is no output tile r{row:04d} c{col:04d}",
+                f"there is no output tile {tile_label(row, col).replace('_', ' ')}",
                 f"the plan has {self.tile_rows} rows of {self.tile_cols}",
             )
         return self.tiles[row * self.tile_cols + col]
 
     def tile_name(self, row: int, col: int) -> str:
         """Return the file name of the output tile at `row`, `col`."""
-        return f"{self.stem}_r{row:04d}_c{col:04d}.tif"
+        return tile_file_name(self.stem, row, col)
 
     def tile_image(self, tile: OutputTile) -> CogImage:
         """Return the description of one output tile as a COG of its own."""

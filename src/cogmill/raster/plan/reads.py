@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Ints
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.geometry.grid import Window, work_tiles
 from cogmill.raster.inspect.source_file import VrtSource
@@ -18,7 +19,6 @@ from cogmill.raster.tiff.block_table import ImageLayout
 from cogmill.raster.warp.footprint import source_window
 from cogmill.raster.warp.warp_spec import WarpSpec
 
-Ints = npt.NDArray[np.int64]
 #: A work tile on the target grid and the window of the source that it needs; None: none at all.
 WorkRead = tuple[Window, Window | None]
 
@@ -116,7 +116,7 @@ class SourceReads:
         )
 
 
-def decoded_sizes(layout: ImageLayout) -> npt.NDArray[np.int64]:
+def decoded_sizes(layout: ImageLayout) -> Ints:
     """Return the decoded bytes of each block: a last strip is cut off, a tile never is."""
     sizes = np.full(
         (layout.planes, layout.blocks_down, layout.blocks_across), layout.block_bytes, np.int64
@@ -181,7 +181,7 @@ def piece_blocks(pieces: Iterable[Window], windows: Iterable[Window], block: int
 def _blocks(starts: Ints, stops: Ints, origin: int, length: int, block: int) -> Ints:
     """Return how many blocks of a piece each stretch touches along one axis, 0 where none."""
     low, high = np.maximum(starts - origin, 0), np.minimum(stops - origin, length)
-    return np.where(high > low, -(-high // block) - low // block, 0)
+    return np.where(high > low, ceil_div(high, block) - low // block, 0)
 
 
 def source_pixel_bytes(structure: Structure) -> int:

@@ -9,12 +9,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, Ints
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.tiff.block_table import BlockTable, ImageLayout
 from cogmill.raster.tiff.header import ByteSource, read_exactly
-
-Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
 
 #: Blocks no further apart than this are fetched in one request: cheaper than another round trip.
 GAP_BYTES: Final = 1 << 15
@@ -79,7 +78,7 @@ class BlockRequests:
     """
 
     ranges: list[tuple[int, int]]
-    members: list[Indices]
+    members: list[Ints]
 
     @property
     def nbytes(self) -> int:
@@ -107,9 +106,7 @@ def most_fetched(layout: ImageLayout) -> float:
     return STRIPED_FETCHES if layout.striped else TILED_FETCHES
 
 
-def touched_blocks(
-    layout: ImageLayout, window: Window, bands: Sequence[int] | None = None
-) -> Indices:
+def touched_blocks(layout: ImageLayout, window: Window, bands: Sequence[int] | None = None) -> Ints:
     """Return the indices of the blocks that a window touches.
 
     Parameters
@@ -128,12 +125,12 @@ def touched_blocks(
     """
     rows = np.arange(
         window.row_off // layout.block_height,
-        -(-(window.row_off + window.height) // layout.block_height),
+        ceil_div(window.row_stop, layout.block_height),
         dtype=np.int64,
     )
     cols = np.arange(
         window.col_off // layout.block_width,
-        -(-(window.col_off + window.width) // layout.block_width),
+        ceil_div(window.col_stop, layout.block_width),
         dtype=np.int64,
     )
     one = (rows[:, None] * layout.blocks_across + cols).ravel()
@@ -144,7 +141,7 @@ def touched_blocks(
     return np.asarray((wanted[:, None] * plane + one).ravel())
 
 
-def block_requests(table: BlockTable, indices: Indices, most: float) -> BlockRequests:
+def block_requests(table: BlockTable, indices: Ints, most: float) -> BlockRequests:
     """Return the ranges that hold these blocks; those that were never written need none.
 
     Neighbours are merged; or all that lies between the first and the last block is one range,
@@ -180,14 +177,14 @@ def block_requests(table: BlockTable, indices: Indices, most: float) -> BlockReq
     return windows
 
 
-def _ranges(order: Indices, starts: Indices, ends: Indices, firsts: Indices) -> BlockRequests:
+def _ranges(order: Ints, starts: Ints, ends: Ints, firsts: Ints) -> BlockRequests:
     """Return the ranges that begin with these blocks of an order."""
     lasts = np.maximum.reduceat(ends, firsts)
     ranges = list(zip(starts[firsts].tolist(), (lasts - starts[firsts]).tolist(), strict=True))
     return BlockRequests(ranges=ranges, members=np.split(order, firsts[1:]))
 
 
-def _firsts(starts: Indices, ends: Indices) -> Indices:
+def _firsts(starts: Ints, ends: Ints) -> Ints:
     """Return where a new request begins: behind a gap, and where one has grown long enough."""
     apart = np.concatenate(([True], starts[1:] - np.maximum.accumulate(ends)[:-1] > GAP_BYTES))
     runs = np.flatnonzero(apart)
@@ -198,7 +195,7 @@ def _firsts(starts: Indices, ends: Indices) -> Indices:
 
 
 def fetch_blocks(
-    data: ByteSource, table: BlockTable, indices: Indices, most: float, counts: ReadCounts
+    data: ByteSource, table: BlockTable, indices: Ints, most: float, counts: ReadCounts
 ) -> Iterator[tuple[int, bytes]]:
     """Yield each stored block among `indices` with its encoded bytes, in the order of the file.
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from cogmill.errors import BlockUndecodable, SourceChanged
+from cogmill.raster.arrays import Array, ByteMask
 from cogmill.raster.codecs.source_codecs import own_decoder
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
@@ -28,7 +28,6 @@ from cogmill.raster.tiff.block_table import (
 )
 from cogmill.raster.tiff.header import ByteSource, ReplayedFile
 
-Array = npt.NDArray[Any]
 #: Bytes and index of a block to its pixels, ``(row, col, sample)``.
 IndexedDecoder = Callable[[bytes, int], Array]
 
@@ -120,7 +119,7 @@ class SourceReader:
             target.put(index, self._decoded(self._decode, layout, index, data))
         return HeldPixels(window=window, pixels=pixels, mask=self._read_mask(window))
 
-    def _read_mask(self, window: Window) -> npt.NDArray[np.uint8] | None:
+    def _read_mask(self, window: Window) -> ByteMask | None:
         layout = self.structure.mask
         if layout is None or self._mask is None:
             return None

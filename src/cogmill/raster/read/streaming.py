@@ -11,9 +11,10 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 
 from cogmill.errors import BlockUndecodable
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Array, ByteMask
 from cogmill.raster.codecs.unpacking import PORTION, UNPACKERS, DamagedStream
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.inspect.structure import Structure
@@ -21,9 +22,6 @@ from cogmill.raster.read.fetching import REQUEST_BYTES, ReadCounts
 from cogmill.raster.read.source_blocks import fill_value, mask_file
 from cogmill.raster.tiff.block_table import ImageLayout
 from cogmill.raster.tiff.header import ByteSource, read_exactly
-
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.uint8]
 
 
 def can_stream(structure: Structure) -> bool:
@@ -85,7 +83,7 @@ class StreamedPiece:
             source = mask_file(structure, data, mask_data)
             self._mask = _Strips(structure, mask, source, window, 0)
 
-    def rows(self, count: int) -> tuple[Array, Mask | None]:
+    def rows(self, count: int) -> tuple[Array, ByteMask | None]:
         """Return the next rows.
 
         Parameters
@@ -167,7 +165,7 @@ class _Strips:
         if self._decoded is None:
             values = fill[self._plane : self._plane + 1] if layout.planes > 1 else fill
             return np.broadcast_to(np.asarray(values, layout.dtype), shape).copy()
-        row_bytes = -(-layout.width * samples * layout.bits // 8)
+        row_bytes = ceil_div(layout.width * samples * layout.bits, 8)
         try:
             data = self._decoded.read(rows * row_bytes)
             if layout.bits == 1:

@@ -18,6 +18,8 @@ import tifffile
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Ints
 from cogmill.raster.codecs.source_codecs import own_decoder
 from cogmill.raster.tiff.header import RecordingFile, ReplayedFile
 
@@ -99,19 +101,19 @@ class BlockTable(BaseModel):
         return cls(length=len(starts), packed=base64.b64encode(zlib.compress(data)).decode())
 
     @cached_property
-    def _arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _arrays(self) -> tuple[Ints, Ints]:
         data = np.frombuffer(zlib.decompress(base64.b64decode(self.packed)), "<i8")
         counts, gaps = data[: self.length], data[self.length :]
         ends = np.cumsum(counts + gaps)
         return (ends - counts).astype(np.int64), counts.astype(np.int64)
 
     @property
-    def offsets(self) -> npt.NDArray[np.int64]:
+    def offsets(self) -> Ints:
         """Return where each block begins in the file, in bytes."""
         return self._arrays[0]
 
     @property
-    def byte_counts(self) -> npt.NDArray[np.int64]:
+    def byte_counts(self) -> Ints:
         """Return how long each encoded block is, in bytes; 0 where it was never written."""
         return self._arrays[1]
 
@@ -176,12 +178,12 @@ class ImageLayout(BaseModel):
     @property
     def blocks_across(self) -> int:
         """Return the number of blocks in a row of blocks."""
-        return -(-self.width // self.block_width)
+        return ceil_div(self.width, self.block_width)
 
     @property
     def blocks_down(self) -> int:
         """Return the number of rows of blocks."""
-        return -(-self.height // self.block_height)
+        return ceil_div(self.height, self.block_height)
 
     @property
     def planes(self) -> int:

@@ -9,6 +9,7 @@ import tifffile
 from pydantic import BaseModel, ConfigDict
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.tiff.block_table import (
     DAMAGE,
     MASK_BIT,
@@ -191,6 +192,6 @@ def _factor(image: ImageLayout, small: ImageLayout) -> int:
     """Return by what an overview is smaller along both sides, 0 where they are not alike."""
     factor = round(image.width / small.width)
     for whole, part in ((image.width, small.width), (image.height, small.height)):
-        if factor < 2 or part not in (whole // factor, -(-whole // factor)):
+        if factor < 2 or part not in (whole // factor, ceil_div(whole, factor)):
             return 0
     return factor

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import tifffile
 
+from cogmill.raster.arrays import Ints
 from cogmill.raster.codecs.source_codecs import claim_check
 from cogmill.raster.read.fetching import TILED_FETCHES, ReadCounts, fetch_blocks
 from cogmill.raster.tiff.block_table import DAMAGE, BlockTable, tiff_page
@@ -22,7 +23,6 @@ from cogmill.raster.validate.layout_rules import (
     REWRITE,
     Directory,
     GhostArea,
-    Offsets,
     mask_of,
 )
 from cogmill.raster.validate.verdict import Finding
@@ -112,7 +112,7 @@ class BlockChecks:
                 )
             )
 
-    def _check_order(self, one: Directory, starts: Offsets, first: int) -> None:
+    def _check_order(self, one: Directory, starts: Ints, first: int) -> None:
         there = np.flatnonzero(starts > 0)
         for at in np.flatnonzero(np.diff(starts[there]) < 0).tolist():
             self._add(

@@ -15,14 +15,13 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Ints
 from cogmill.raster.tiff.block_table import MASK_BIT, REDUCED_BIT, tiff_page
 from cogmill.raster.tiff.header import ByteSource, read_exactly
 from cogmill.raster.validate.verdict import Finding, Level, Severity
-
-Offsets = npt.NDArray[np.int64]
 
 REWRITE: Final = "write it anew as a COG: cogmill run INPUT OUTPUT.tif"
 DAMAGED: Final = "the file is damaged or cut off; copy or fetch it again"
@@ -117,8 +116,8 @@ class Directory:
     tiled: bool
     planes: int
     block_bytes: int
-    offsets: Offsets
-    byte_counts: Offsets
+    offsets: Ints
+    byte_counts: Ints
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,12 +127,12 @@ class Directory:
     @property
     def blocks_across(self) -> int:
         """The number of blocks in a row of blocks."""
-        return -(-self.width // self.block_width)
+        return ceil_div(self.width, self.block_width)
 
     @property
     def blocks_due(self) -> int:
         """The number of blocks that the image's size wants."""
-        return self.blocks_across * -(-self.height // self.block_height) * self.planes
+        return self.blocks_across * ceil_div(self.height, self.block_height) * self.planes
 
     @property
     def data_offset(self) -> int | None:

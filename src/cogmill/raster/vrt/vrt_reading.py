@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import BlockUndecodable
+from cogmill.raster.arrays import Array, ByteMask
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.inspect.source_file import VrtSource
@@ -93,8 +93,8 @@ class VrtReader:
         self,
         portion: Window,
         bands: list[int],
-        pixels: npt.NDArray[Any],
-        mask: npt.NDArray[np.uint8] | None,
+        pixels: Array,
+        mask: ByteMask | None,
     ) -> None:
         if self._failed:
             # A member that could not be read once, GDAL leaves out from then on.

@@ -20,6 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import Refused
+from cogmill.raster.arithmetic import ceil_div
 from cogmill.raster.gdal import OPEN_MEMBERS
 from cogmill.raster.inspect.metadata import damaged_header, gdal_meaning
 from cogmill.raster.inspect.source_file import VrtSource
@@ -255,7 +256,7 @@ def _image(
     across, down = _block(found, rasters, size)
     apart = len({*found.bands}) > 1 or any(raster.apart for raster in rasters.values())
     planes = bands if apart else 1
-    count = -(-width // across) * -(-height // down) * planes
+    count = ceil_div(width, across) * ceil_div(height, down) * planes
     # At least one byte each: a block of none would be one that was never written.
     each = max(sum(raster.encoded for raster in rasters.values()) // count, 1)
     return ImageLayout(
@@ -290,7 +291,7 @@ def _block(
         across, down = (_said(found.root, tag) for tag in ("BlockXSize", "BlockYSize"))
     across, down = max(min(across, width), 1), max(min(down, height), 1)
     # Several together are as good an estimate, and a few bytes may say that a VRT is endless.
-    while -(-width // across) * -(-height // down) > _MOST_BLOCKS:
+    while ceil_div(width, across) * ceil_div(height, down) > _MOST_BLOCKS:
         across, down = min(2 * across, width), min(2 * down, height)
     return across, down
 

@@ -20,8 +20,8 @@ from pyproj.exceptions import ProjError
 from pyproj.transformer import AreaOfInterest, TransformerGroup
 
 from cogmill.errors import Refused
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.crs import (
-    Floats,
     LonLatArea,
     area_points,
     metres_per_unit,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import PermanentError, SourceWindowTooSmall
+from cogmill.raster.arrays import Array, ByteMask
 from cogmill.raster.gdal import demand_readable
 from cogmill.raster.geometry.control import Rational
 from cogmill.raster.geometry.grid import Window
@@ -52,8 +52,8 @@ class Warped:
     """
 
     window: Window
-    pixels: npt.NDArray[Any]
-    mask: npt.NDArray[np.uint8] | None
+    pixels: Array
+    mask: ByteMask | None
 
 
 def warp(spec: WarpSpec, held: HeldPixels | None, window: Window) -> Warped:
@@ -130,9 +130,7 @@ def _dem(spec: WarpSpec) -> str | None:
     return None if ground is None else ground.path
 
 
-def _read(
-    document: str, region: Window, into: npt.NDArray[Any] | None, held: HeldPixels
-) -> npt.NDArray[Any]:
+def _read(document: str, region: Window, into: Array | None, held: HeldPixels) -> Array:
     at = RasterioWindow(region.col_off, region.row_off, region.width, region.height)
     try:
         # Opened for each region, so that the cached blocks of an alpha band go with it.
@@ -213,7 +211,7 @@ def mark_nan(spec: WarpSpec, held: HeldPixels) -> HeldPixels:
     return held
 
 
-def _missing(planes: npt.NDArray[Any]) -> Any:
+def _missing(planes: Array) -> Any:
     """Yield slices of rows, and which of their pixels are NaN in any plane."""
     for start in range(0, planes.shape[1], _ROWS):
         rows = slice(start, start + _ROWS)

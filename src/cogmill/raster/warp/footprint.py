@@ -14,8 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from cogmill.raster.arithmetic import ceil_div
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.crs import transform_points_back
-from cogmill.raster.geometry.grid import Floats, Window
+from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.seams import comes_round
 from cogmill.raster.warp.roundtrip import ground_spread, roundtrip_error
 from cogmill.raster.warp.warp_spec import UNSCALED, WarpSpec
@@ -113,7 +115,7 @@ def footprint(spec: WarpSpec, window: Window) -> Footprint:
     """
     side = max(_chunk_side(spec), block_side(spec, window))
     whole = _warped(spec, window)
-    cells = max(_CHUNK_CELLS, _CELLS // -(-max(whole.width, whole.height) // side))
+    cells = max(_CHUNK_CELLS, _CELLS // ceil_div(max(whole.width, whole.height), side))
     col_edges, row_edges = (
         _edges(whole.col_off, whole.col_stop, side),
         _edges(whole.row_off, whole.row_stop, side),
@@ -275,8 +277,8 @@ def _snapped(spec: WarpSpec, window: Window, side: int) -> Window:
     snapped = Window.spanning(
         window.col_off // side * side,
         window.row_off // side * side,
-        min(-(-window.col_stop // side) * side, spec.target.width),
-        min(-(-window.row_stop // side) * side, spec.target.height),
+        min(ceil_div(window.col_stop, side) * side, spec.target.width),
+        min(ceil_div(window.row_stop, side) * side, spec.target.height),
     )
     return snapped or window
 

@@ -12,13 +12,14 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.crs import (
     lattice,
     metres_per_unit,
     transform_points,
     transform_points_back,
 )
-from cogmill.raster.geometry.grid import Floats, Grid
+from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp.warp_document import frame_xml, warped_xml
 from cogmill.raster.warp.warp_spec import WarpSpec

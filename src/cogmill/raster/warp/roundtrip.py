@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from cogmill.errors import Refused
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.control import Control, Rational, Spline
-from cogmill.raster.geometry.crs import Floats, transform_points, transform_points_back
+from cogmill.raster.geometry.crs import transform_points, transform_points_back
 from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.warp.warp_spec import WarpSpec
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cogmill.raster.geometry.grid import Floats
+from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.seams import comes_round
 from cogmill.raster.warp.footprint import source_positions
 from cogmill.raster.warp.warp_spec import UNSCALED, KernelScales, WarpSpec

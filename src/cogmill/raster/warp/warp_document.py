@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-import numpy.typing as npt
 
+from cogmill.raster.arrays import Array
 from cogmill.raster.geometry.control import (
     ControlPoint,
     Polynomial,
@@ -81,9 +80,7 @@ def _band(dtype: str, band: int, subclass: str = "") -> str:
     return f"<VRTRasterBand dataType={quoteattr(GDAL_TYPES[dtype])} band={_quoted(band)}{kind}>"
 
 
-def _sources(
-    frame: int, windows: tuple[Window, Window], array: npt.NDArray[Any], plane: int
-) -> Iterator[str]:
+def _sources(frame: int, windows: tuple[Window, Window], array: Array, plane: int) -> Iterator[str]:
     """Yield the held window of one plane, and what surrounds it as sources nobody can open."""
     whole, window = windows
     planes, rows, cols = array.shape
