@@ -113,7 +113,7 @@ def _demand_apart(
             raise Refused(f"{output} is a source itself", "choose another folder")
 
 
-def run(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs]) -> int:
+def run_many(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs]) -> int:
     """Work on all jobs and wait; return the exit code."""
     with runtime.machine(settings) as machine:
         files = _submitted(out, machine, asked, wanted)
@@ -127,7 +127,7 @@ def run(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs])
         return _end(out, machine, [_seen(machine, file) for file in files], interrupted)
 
 
-def submit(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs]) -> int:
+def submit_many(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs]) -> int:
     """Record all jobs; return the exit code."""
     with runtime.machine(settings) as machine:
         files = _submitted(out, machine, asked, wanted)

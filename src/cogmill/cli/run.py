@@ -56,7 +56,7 @@ def run(
     asked = Asked.of(given)
     wanted = _wanted(settings, asked)
     if not isinstance(wanted, Inputs):
-        return many.run(out, settings, asked, wanted)
+        return many.run_many(out, settings, asked, wanted)
     with runtime.machine(settings) as machine:
         submitted = _submit(machine, asked, wanted)
         job = submitted.job
@@ -91,7 +91,7 @@ def submit(
     asked = Asked.of(given)
     wanted = _wanted(settings, asked)
     if not isinstance(wanted, Inputs):
-        return many.submit(out, settings, asked, wanted)
+        return many.submit_many(out, settings, asked, wanted)
     with runtime.machine(settings) as machine:
         submitted = _submit(machine, asked, wanted)
         job = submitted.job

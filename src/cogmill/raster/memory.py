@@ -83,7 +83,7 @@ class TileDemand:
     decoding : int
         Encoded blocks in flight and what decoding one needs beside the held window.
     warping : int
-        GDAL's buffers for one band of rows; 0 where pixels are copied.
+        GDAL's buffers for one row of blocks; 0 where pixels are copied.
     buffered : int
         Target pixels that wait until a row of blocks is complete.
     rows : int

@@ -160,7 +160,7 @@ def _third(job: JobView, image: CogImage, position: int) -> UpperLevels | None:
 
 
 def _told(cog: OneCog, tools: Tools) -> Iterator[bytes]:
-    """Yield a file and tell of each chunk, so that a long copy does not look like a hang."""
+    """Yield a file and report each chunk, so that a long copy does not look like a hang."""
     done = 0
     for chunk in cog.chunks():
         done += len(chunk)

@@ -1,4 +1,4 @@
-"""What lies somewhere, judged in a child: a file as a COG, and against what a manifest lists."""
+"""A child judges a file that lies anywhere: as a COG, and against what a manifest lists."""
 
 from __future__ import annotations
 

@@ -1,11 +1,6 @@
-"""How long the tasks of raster-to-cog may take, and what memory those that stream ask for."""
+"""How long the tasks of raster-to-cog may take, and what memory publishing asks for."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 TASK_SECONDS = 3600
 

@@ -1,4 +1,4 @@
-"""The files that a VRT names, looked up in the stores; and a source's pixels, whatever it is."""
+"""Look up in the stores the files that a VRT names, and open the reader of any source."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _refuse_mask(location: Location, storage: Storage) -> None:
 def opened_reader(
     plan: RasterPlan, data: RangeReader, mask: RangeReader | None
 ) -> Iterator[PixelSource]:
-    """Give what reads windows of a source that was opened as planned.
+    """Open the reader of a source whose files were opened as planned.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def is_still_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
 def commit_intermediate(
     job: JobView, stem: str, chunks: Iterable[bytes], tools: Tools
 ) -> StagedObject:
-    """Commit an intermediate in the job's area, under a name of this attempt."""
+    """Stage and commit an intermediate in the job's area, under a name of this attempt."""
     area = intermediate_area(destination(job), job.id, tools)
     staged = tools.storage.stage(area.join(f"{stem}.{job.attempt}"), chunks, area)
     tools.storage.commit(staged)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from cogmill.core_machine.contracts import JobView
 from cogmill.raster.plan.raster_plan import RasterPlan
-
-if TYPE_CHECKING:
-    pass
 
 
 class Prepared(BaseModel):

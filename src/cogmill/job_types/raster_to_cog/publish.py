@@ -1,4 +1,4 @@
-"""Publishing: the second step of every write, what names the result last; and its undoing."""
+"""Publishing commits what tasks have staged, what names the result last; clean-up undoes it."""
 
 from __future__ import annotations
 

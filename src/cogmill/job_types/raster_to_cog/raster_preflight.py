@@ -1,4 +1,4 @@
-"""Before anything is recorded: who the source is, what it looks like, where it may go, the plan."""
+"""Preflight, before anything is recorded: inspect the source, check the destination, and plan."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def preflight_raster(inputs: Inputs, previous: Previous | None, tools: Tools) ->
     prepared = Prepared(
         plan=plan,
         contributing=contributing,
-        summary=explain.plan_summary(plan),
+        summary=explain.plan_json(plan),
         explained=tuple(explain.explain_plan(plan)),
         older=older,
     )

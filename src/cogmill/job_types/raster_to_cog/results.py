@@ -1,4 +1,4 @@
-"""What the tasks of raster-to-cog say: params and results. No GDAL here."""
+"""Params and results of the tasks of raster-to-cog. Parents load it: no GDAL here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Counted(_Value):
 
 
 class PieceParams(_Value):
-    """Which source piece: its number in the plan, and what it says to whoever has another plan.
+    """Names a source piece: by its number in the plan, and by its window for any other plan.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class PieceParams(_Value):
 
 
 class PieceResult(_Value):
-    """An intermediate.
+    """Says where the intermediate of a piece lies.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class PieceResult(_Value):
 
 
 class TileParams(_Value):
-    """Which output tile, or which fragment of it.
+    """Names an output tile, or a fragment of it.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class TileParams(_Value):
 
 
 class Fragment(_Value):
-    """What makes the result of a tile task a fragment: to be put together with its neighbours.
+    """Marks the result of a tile task as a fragment, which is put together with its neighbours.
 
     Attributes
     ----------
@@ -113,14 +113,14 @@ class TileResult(_Value):
 
 
 class AssembleParams(_Value):
-    """Which output tile is put together."""
+    """Names the output tile that is put together."""
 
     row: int
     col: int
 
 
 class NoParams(_Value):
-    """A stage of one task."""
+    """The params of a task that is the only one of its stage."""
 
 
 class OverviewsResult(_Value):
@@ -150,11 +150,11 @@ class Outputs(_Value):
 
 
 def piece_key(params: PieceParams) -> str:
-    """Return what names a piece, whatever the plan that cut it."""
+    """Return the key of a piece's task: the same whichever plan cuts that piece."""
     return f"piece {','.join(map(str, params.window))}"
 
 
 def tile_key(params: TileParams) -> str:
-    """Return what names a tile or a fragment, whatever the plan that cut it."""
+    """Return the key of a tile's or a fragment's task: the same whichever plan cuts it."""
     key = tile_label(params.row, params.col)
     return key if params.window is None else f"{key} {','.join(map(str, params.window))}"

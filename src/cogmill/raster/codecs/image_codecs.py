@@ -167,7 +167,7 @@ def decode_lerc(data: bytes) -> Array:
 
 
 def fill_invalid(block: Array, valid: BoolMask) -> None:
-    """Replace pixels that mean nothing by what disturbs the others least, in place.
+    """Fill the invalid pixels of a block, in place, with what disturbs the others least.
 
     What lies under a mask costs bytes, and bleeds into its neighbours where a codec is lossy. Whole
     numbers get the mean of the block's valid pixels, floats the least of them, since the order of a

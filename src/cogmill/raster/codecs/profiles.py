@@ -171,14 +171,21 @@ def holds_together(codec: BlockCodec, samples: Samples) -> bool:
 
 def cannot_hold(codec: BlockCodec, samples: Samples) -> str | None:
     """Return why a codec cannot hold these pixels, None where it can."""
-    if codec.lossy and samples.classes:
-        return "they are labels (a palette, single bits, category names), and it is lossy"
+    if (reason := _palette_cannot_be_lossy(codec, samples)) is not None:
+        return reason
     if codec.compression == "jpeg":
         return _jpeg_cannot_hold(codec, samples)
     if codec.compression == "webp":
         return _webp_cannot_hold(codec, samples)
     if codec.compression in LERC:
         return _lerc_cannot_hold(codec, samples)
+    return None
+
+
+def _palette_cannot_be_lossy(codec: BlockCodec, samples: Samples) -> str | None:
+    """Refuse a palette in JPEG, say: its values are labels, and a changed one is another label."""
+    if codec.lossy and samples.classes:
+        return "they are labels (a palette, single bits, category names), and it is lossy"
     return None
 
 

@@ -184,7 +184,7 @@ _WITH_CHECKSUM, _WITH_SAMPLES = 3, 4
 
 @dataclass(frozen=True, slots=True)
 class SizeClaim:
-    """What a stream says of itself, or what a block may be at most.
+    """The size that a stream claims to have, or the most that a block may have.
 
     Attributes
     ----------

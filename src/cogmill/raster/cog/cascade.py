@@ -1,4 +1,4 @@
-"""All levels from the rows of one, without holding any of them."""
+"""A cascade makes all levels of an image from the rows of one, and holds none of them whole."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BlockRow:
 
 
 class Cascade:
-    """Rows of blocks of one level in; those and all the rows of the levels above out.
+    """Takes the rows of blocks of one level, and gives them on with all rows of the levels above.
 
     It holds two half rows of blocks a level, never the image.
 

@@ -1,4 +1,4 @@
-"""What a COG is of: grid, samples, validity, colours and tags. A value; it travels in a plan."""
+"""What is known of a COG before its pixels: grid, samples, validity, colours and tags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cogmill.raster.options.grid_options import Number
 
 
 class CogImage(BaseModel):
-    """One COG before its pixels are known.
+    """One COG before its pixels are known: a value that travels in a plan.
 
     Attributes
     ----------

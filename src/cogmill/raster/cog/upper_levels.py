@@ -1,4 +1,4 @@
-"""Overviews that are made of another one, encoded while its rows arrive."""
+"""The upper levels are made of the rows of one level, and encoded while these arrive."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class RowSource(Protocol):
 
 
 class HeldRows:
-    """The rows of pixels that are held."""
+    """Gives the rows of held pixels, from the top."""
 
     def __init__(self, held: HeldPixels) -> None:
         self.window = held.window

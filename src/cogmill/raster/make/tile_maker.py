@@ -64,7 +64,7 @@ class TileMaker:
         for _, group in groupby(reads, key=lambda read: read[0].row_off):
             row = list(group)
             if len(row) == 1:
-                yield from self._bands(*row[0])
+                yield from self._block_rows(*row[0])
             else:
                 yield self._joined(row)
 
@@ -76,7 +76,7 @@ class TileMaker:
         mask = np.empty((first.height, width), np.uint8) if image.has_mask else None
         for work, source in row:
             left, top = work.col_off - self._window.col_off, 0
-            for part, part_mask in self._bands(work, source):
+            for part, part_mask in self._block_rows(work, source):
                 area = (slice(top, top + part.shape[1]), slice(left, left + work.width))
                 pixels[:, *area] = part
                 if mask is not None and part_mask is not None:
@@ -84,41 +84,41 @@ class TileMaker:
                 top += part.shape[1]
         return pixels, mask
 
-    def _bands(self, work: Window, source: Window | None) -> Iterator[PixelRows]:
+    def _block_rows(self, work: Window, source: Window | None) -> Iterator[PixelRows]:
         """Yield a work tile one row of blocks at a time, so that GDAL's buffers stay small."""
         held = None if source is None else self._read(source)
-        for band in block_row_windows(work, self._plan.image.block):
+        for row in block_row_windows(work, self._plan.image.block):
             times = 0
             while True:
                 try:
-                    rows = self._computed(held, band)
+                    rows = self._computed(held, row)
                     break
                 except SourceWindowTooSmall:
                     times += 1
-                    held = self._widened(held, band, times)
-            self._done += band.size
+                    held = self._widened(held, row, times)
+            self._done += row.size
             self._progress(self._done)
             yield rows
 
-    def _computed(self, held: HeldPixels | None, band: Window) -> PixelRows:
+    def _computed(self, held: HeldPixels | None, row: Window) -> PixelRows:
         spec = self._plan.warp
         if spec is not None:
-            warped = warp(spec, held, band)
+            warped = warp(spec, held, row)
             order = list(self._plan.output_order)
             in_order = order == sorted(order)
             return warped.pixels if in_order else warped.pixels[order], warped.mask
         if held is None:
-            raise SourceWindowTooSmall(f"nothing is held for {band}")
-        rows, cols = band.shift(-held.window.col_off, -held.window.row_off).slices
+            raise SourceWindowTooSmall(f"nothing is held for {row}")
+        rows, cols = row.shift(-held.window.col_off, -held.window.row_off).slices
         # A mask that --nodata or an alpha band overrules is read and not written.
         mask = held.mask if self._plan.image.has_mask else None
         return held.pixels[:, rows, cols], None if mask is None else mask[rows, cols]
 
-    def _widened(self, held: HeldPixels | None, band: Window, times: int) -> HeldPixels:
+    def _widened(self, held: HeldPixels | None, row: Window, times: int) -> HeldPixels:
         self.widened += 1
         if times > WIDEN_TIMES:
             raise SourceWindowTooSmall(
-                f"GDAL asks for source pixels far from where {band} lies",
+                f"GDAL asks for source pixels far from where {row} lies",
                 "report this raster; --strategy two-stage may pass",
             )
         whole = self._plan.source_grid.window

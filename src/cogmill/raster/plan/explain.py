@@ -72,7 +72,7 @@ def structure_text(structure: Structure) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def plan_summary(plan: RasterPlan) -> dict[str, Any]:
+def plan_json(plan: RasterPlan) -> dict[str, Any]:
     """Return what ``--json`` shows of the plan, as plain JSON.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What is read for what: shared by the plan that predicts and by the task that does it."""
+"""The source windows that work tiles read, counted alike by the plan and by the task."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def block_row_windows(work: Window, block: int) -> tuple[Window, ...]:
 
 
 def _needed(spec: WarpSpec, work: Window, block: int) -> Window | None:
-    """Return what all bands of a work tile need: each looks at its footprint more closely."""
+    """Return what a work tile needs, looking at the footprint of each of its rows of blocks."""
     needed: Window | None = None
-    for band in block_row_windows(work, block):
-        source = source_window(spec, band)
+    for row in block_row_windows(work, block):
+        source = source_window(spec, row)
         if source is not None:
             needed = source if needed is None else needed.union(source)
     return needed
@@ -83,7 +83,7 @@ def _needed(spec: WarpSpec, work: Window, block: int) -> Window | None:
 
 @dataclass(frozen=True, slots=True)
 class SourceReads:
-    """What reading windows of the source comes to.
+    """The requests, bytes and blocks that reading windows of the source comes to.
 
     Attributes
     ----------

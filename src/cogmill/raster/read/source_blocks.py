@@ -36,7 +36,7 @@ _UNDECODABLE: Final = (*DAMAGE, RuntimeError)
 
 
 class PixelSource(Protocol):
-    """Whatever a window of source pixels can be had from."""
+    """Gives windows of source pixels: of a TIFF, of a VRT, or of the pieces of either."""
 
     counts: ReadCounts
 
