@@ -24,11 +24,24 @@ MOST_LINES = 500
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 # A class that ends so is a live part: made, and closed, in one place.
 LIVE_PART = re.compile(r"(Store|Storage|Pool|Publisher|Database|StateManager|EmbeddedServer)$")
-# Parts that a live part makes for itself, and where.
 #: How a module says that it is apart for its length alone.
 EXCUSES = re.compile(r"module of its own|\bHere and not in\b|long enough", re.IGNORECASE)
 #: Packages below which every module has a name of its own.
 ONE_NAME_EACH = {"raster", "core_machine", "job_types", "storage"}
+#: Names that two modules may define, for both mean the same thing, or one hands on the other's.
+SAME_THING = {
+    "main",  # where a process begins
+    "submit",  # of Python, and of the command line
+    "Job",  # `cogmill.Job` is a hand on the machine's record
+    "GeoTransform",  # an index is read without the engine
+    "Connection",  # psycopg's
+    # Of the core machine and its wiring:
+    "machine",
+    "Preflight",
+    "Progress",
+    "Watch",
+}
+#: Parts that a live part makes for itself, and where.
 MADE_BY_ITS_OWNER = {
     "ConnectionPool": "core_machine/state/database/database.py",
     "EmbeddedServer": "core_machine/state/embedded/server.py",
@@ -253,6 +266,46 @@ def test_two_modules_of_one_name_are_found() -> None:
     assert namesakes(["raster/warp/grid.py", "core_machine/state/grid.py"])
     assert not namesakes(["raster/warp/__init__.py", "raster/cog/__init__.py", "cli/jobs.py"])
     assert not namesakes(["cli/jobs.py", "core_machine/state/jobs.py", "runtime.py"])
+
+
+def definitions(module: Module) -> Iterator[str]:
+    """Yield the public classes, functions and types that a module defines."""
+    for node in ast.parse(module.text).body:
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                found = name
+            case ast.Assign(targets=[ast.Name(id=name)]) if (
+                name[0].isupper() and not name.isupper()
+            ):
+                found = name
+            case _:
+                continue
+        if not found.startswith("_"):
+            yield found
+
+
+def double_meanings(modules: Iterable[Module]) -> list[str]:
+    """Return the names that two modules define, each with the places of both."""
+    homes: dict[str, list[str]] = {}
+    for module in modules:
+        for name in definitions(module):
+            homes.setdefault(name, []).append(module.path)
+    return [
+        f"{name}: {' '.join(places)}"
+        for name, places in homes.items()
+        if len(places) > 1 and name not in SAME_THING
+    ]
+
+
+def test_a_name_means_one_thing() -> None:
+    assert not double_meanings(modules())
+
+
+def test_a_name_of_two_things_is_found() -> None:
+    one = Module("raster/a.py", "class Way:\n    pass\ndef fetch(): ...")
+    assert double_meanings([one, Module("raster/b.py", "Way = tuple[int, int]")])
+    assert double_meanings([one, Module("storage/b.py", "def fetch(): ...")])
+    assert not double_meanings([one, Module("raster/b.py", "def _fetch(): ...\nWAY = 1")])
 
 
 def imported(module: Module, known: Collection[str]) -> set[str]:

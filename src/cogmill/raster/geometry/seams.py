@@ -243,7 +243,7 @@ def bounds_across_seam(
     dst_crs : str
         The target's system, as WKT.
     pipeline : str or None
-        The job's operation.
+        The coordinate operation.
 
     Returns
     -------

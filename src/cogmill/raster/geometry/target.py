@@ -1,4 +1,4 @@
-"""The one target grid of a job: the one that gdalwarp would choose, unless the user names it."""
+"""The one target grid of a raster: the one that gdalwarp would choose, unless the user names it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def target_grid(
     dst_crs : str
         The target's coordinate system, as WKT.
     coordinate_operation : str or None
-        The job's operation; None where source and target share a system.
+        The coordinate operation; None where source and target share a system.
     resolution : (float, float), optional
         Width and height of a pixel in units of the target system, both positive.
     bounds : (float, float, float, float), optional

@@ -91,7 +91,7 @@ class PlanOptions(GridOptions):
     exact : bool
         True: PROJ is asked for every pixel.
     memory : int or None
-        Hint: bytes that one child may use. None: no limit is known, `planning` takes its default.
+        Hint: bytes that one child may use. None: `DEFAULT_CHILD_MEMORY` is taken.
     work_tile : int or None
         Hint: largest side of a work tile, in pixels.
     strategy : str

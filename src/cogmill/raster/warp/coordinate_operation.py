@@ -1,4 +1,4 @@
-"""One coordinate operation for a whole job, chosen in the open.
+"""The choice of one coordinate operation for a whole raster.
 
 PROJ left alone takes an operation for each point, so that one raster can tear where the area of
 one ends (ED50 at 31.6 degrees east: 38 m). Here the candidates are listed for the footprint, the
@@ -42,7 +42,7 @@ _MILLIMETRES: Final = 1000
 
 
 class CoordinateOperation(BaseModel):
-    """The way from one coordinate system to another, the same for every pixel of a job.
+    """The operation from one coordinate system to another, the same for every pixel of a raster.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ def choose_operation(
     user_operation: str | None = None,
     strict: bool = False,
 ) -> CoordinateOperation:
-    """Choose the one operation of a job, within `gdal.environment`.
+    """Choose the one operation of a raster, within `gdal.environment`.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class Warped:
     window : Window
         On the target grid.
     pixels : ndarray
-        Shape ``(band, row, col)``, of the job's dtype; the alpha band, if there is one, is last.
+        Shape ``(band, row, col)``, of the warp's dtype; the alpha band, if there is one, is last.
     mask : ndarray of uint8 or None
         Shape ``(row, col)``, 255 valid and 0 not; None where the target has no mask.
     """

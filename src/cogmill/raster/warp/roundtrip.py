@@ -108,7 +108,7 @@ def refuse_folded(source: Grid, target: Grid, pipeline: str | None, name: str) -
     source, target : Grid
         Both in full.
     pipeline : str or None
-        The job's operation; None where both are in one system.
+        The coordinate operation; None where both are in one system.
     name : str
         What messages call the source.
 

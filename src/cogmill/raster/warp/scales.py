@@ -1,4 +1,4 @@
-"""How much finer or coarser the target is than the source: one kernel scale for a whole job."""
+"""How much finer or coarser the target is than the source: one kernel scale for a whole raster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LATTICE: Final = 33
 
 
 def kernel_scales(spec: WarpSpec) -> KernelScales:
-    """Return the kernel's scales for a whole job, from the Jacobian on a lattice of the target.
+    """Return the kernel's scales for a whole raster, from the Jacobian on a lattice of the target.
 
     Parameters
     ----------

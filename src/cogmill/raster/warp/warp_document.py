@@ -131,7 +131,7 @@ def warped_xml(spec: WarpSpec, frame: str, source_extra: int, block: int) -> str
         Of `frame_xml`.
     source_extra : int
         Source pixels that GDAL reads beyond each side of what its own sampling finds: it samples
-        a region's footprint at 21 x 21 points and does not know the job's kernel scales.
+        a region's footprint at 21 x 21 points and does not know the kernel scales.
     block : int
         Side of the regions that are warped at a time where there is an alpha band; otherwise the
         region is what is read, and this is 1.

@@ -1,4 +1,4 @@
-"""What a warp is, decided once for a job: every pixel follows from these values alone."""
+"""What a warp is, decided once for a raster: every pixel follows from these values alone."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class KernelScales(BaseModel):
 
 
 class WarpSpec(BaseModel):
-    """One job's warp.
+    """The warp of one raster.
 
     Attributes
     ----------
