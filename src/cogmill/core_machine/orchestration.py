@@ -1,4 +1,4 @@
-"""JobProcessor submits jobs; AttemptRunner runs attempts in a child and settles them.
+"""JobProcessor submits jobs; TaskProcessor claims, runs and settles what they are made of.
 
 Both only call the transitions of the state. A job type appears here as what its contract says and
 nothing else.
@@ -10,12 +10,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from enum import Enum
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
 
 from cogmill.core_machine.child import frames
-from cogmill.core_machine.child.process import Call, ChildDied, ChildProcess, SpareChild
+from cogmill.core_machine.child.process import (
+    Call,
+    ChildDied,
+    ChildProcess,
+    SpareChild,
+    SpareChildren,
+)
 from cogmill.core_machine.contracts import (
     Adoptable,
     Cancelled,
@@ -30,6 +39,7 @@ from cogmill.core_machine.contracts import (
     JobView,
     PlannedTask,
     Preflight,
+    Released,
     Retry,
     StageResult,
     Succeeded,
@@ -61,6 +71,8 @@ CLEANED_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 MOST_PRIORITY = 2**15 - 1
 """The database keeps it in two bytes."""
+CLEAN_RETRY_SECONDS = 30.0
+"""Seconds until a clean-up that failed is due again; doubled each time, up to 64 times so long."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +99,8 @@ class JobProcessor:
 
     Parameters
     ----------
-    spawn : callable
-        Makes the child that runs preflight; called only when one is needed.
+    children : SpareChildren
+        Where the child comes from that runs preflight; asked only when one is needed.
     """
 
     def __init__(
@@ -96,12 +108,12 @@ class JobProcessor:
         state: StateManager,
         types: JobTypes,
         publisher: WakeupPublisher,
-        spawn: Callable[[], ChildProcess],
+        children: SpareChildren,
     ) -> None:
         self._state = state
         self._types = types
         self._publisher = publisher
-        self._spawn = spawn
+        self._children = children
 
     def submit(
         self, type_id: str, inputs: BaseModel, *, priority: int = 0, force: bool = False
@@ -114,7 +126,7 @@ class JobProcessor:
             Preflight refused the input, another live job owns the destination, or a priority that
             the database has no room for.
         """
-        with SpareChild(self._spawn) as preflights:
+        with self._children.lent() as preflights:
             return self._submit(self._request(type_id, inputs, priority, force), preflights)
 
     def submit_all(
@@ -132,7 +144,7 @@ class JobProcessor:
         DatabaseUnavailable
             The database does not answer.
         """
-        with SpareChild(self._spawn) as preflights:
+        with self._children.lent() as preflights:
             for inputs in many:
                 try:
                     request = self._request(type_id, inputs, priority, force)
@@ -186,7 +198,7 @@ class JobProcessor:
         inputs = job_type.inputs.model_validate(newest.inputs)
         before = None if from_stage is None else names.index(from_stage)
         request = _Request(job_type, inputs, newest.priority, anew=True, adopt_before=before)
-        with SpareChild(self._spawn) as preflights:
+        with self._children.lent() as preflights:
             return self._submit(request, preflights)
 
     def _submit(self, request: _Request, preflights: SpareChild) -> Submitted:
@@ -287,8 +299,29 @@ _WHAT: dict[TaskKind, frames.What] = {
 }
 
 
-class Watch(Protocol):
-    """Who looks after an attempt while it runs."""
+class Processed(Enum):
+    """What a pass of `TaskProcessor.process` came to."""
+
+    NOTHING = "nothing"
+    """Nothing was due that this worker can take."""
+    SETTLED = "settled"
+    """One attempt or clean-up was done, and its outcome is written."""
+    UNSETTLED = "unsettled"
+    """Something was claimed, and its outcome may not be written: the machine will find it."""
+
+
+class Claim(Protocol):
+    """One claimed attempt or clean-up, as the worker that holds it watches it."""
+
+    @property
+    def work(self) -> Task | CleanUp:
+        """What was claimed."""
+        ...
+
+    @property
+    def incarnation(self) -> UUID:
+        """The worker's incarnation that claimed it."""
+        ...
 
     def progress(self, done: int) -> None:
         """Take note of the units done."""
@@ -303,15 +336,83 @@ class Watch(Protocol):
         ...
 
 
-class AttemptRunner:
-    """Runs claimed attempts in a child and settles them."""
+Finder = Callable[[UUID, int], Task | CleanUp | None]
+"""Claims something for an incarnation that has so many bytes free."""
+
+ClaimT = TypeVar("ClaimT", bound=Claim)
+
+
+class ClaimingRow(Protocol[ClaimT]):
+    """The row of a live worker, in whose name work is claimed."""
+
+    def claim(self, child: ChildProcess, find: Finder) -> ClaimT | None:
+        """Claim what `find` finds, unless the lease is over or the worker drains."""
+        ...
+
+    def let_go(self, claim: ClaimT, *, settled: bool) -> None:
+        """Take note that nobody works on it any more, and whether its outcome is written."""
+        ...
+
+
+class TaskProcessor:
+    """Claims, runs and settles one task or clean-up: for a slot's loop and for a message alike."""
 
     def __init__(self, state: StateManager, publisher: WakeupPublisher) -> None:
         self._state = state
         self._publisher = publisher
         self._settlement = Settlement(state)
 
-    def run(self, attempt: Attempt, child: ChildProcess, watch: Watch) -> TaskOutcome:
+    def process(
+        self, row: ClaimingRow[ClaimT], child: ChildProcess, reference: str | None = None
+    ) -> Processed:
+        """Claim one piece of work, run it in a child, and settle it.
+
+        Parameters
+        ----------
+        row : ClaimingRow
+            In whose name it is claimed.
+        child : ChildProcess
+            A living one; it may be dead afterwards.
+        reference : str, optional
+            The job whose work comes first.
+
+        Raises
+        ------
+        CogmillError
+            The database did not answer before anything was claimed.
+        """
+        claim = row.claim(child, partial(self._find, reference))
+        if claim is None:
+            return Processed.NOTHING
+        settled = False
+        try:
+            settled = self._work_on(claim, child)
+        except CogmillError as error:
+            # It is in the middle of a talk that nobody will end.
+            child.kill()
+            log.warning("what was claimed is not settled: %s", error)
+        except Exception:
+            child.kill()
+            log.exception("what was claimed met a defect")
+        finally:
+            row.let_go(claim, settled=settled)
+        return Processed.SETTLED if settled else Processed.UNSETTLED
+
+    def _find(self, reference: str | None, incarnation: UUID, free: int) -> Task | CleanUp | None:
+        tasks = self._state.tasks
+        first = tasks.claim(incarnation, free, job_id=reference) if reference else None
+        return first or tasks.claim(incarnation, free) or self._state.cleanups.claim(incarnation)
+
+    def _work_on(self, claim: Claim, child: ChildProcess) -> bool:
+        """Do it; return whether its outcome is written, so that nothing of it is in doubt."""
+        match claim.work:
+            case Task() as task:
+                self.run(Attempt(task=task, incarnation=claim.incarnation), child, claim)
+            case CleanUp() as owed:
+                self._clean(owed, child, claim)
+        return claim.ordered() is None
+
+    def run(self, attempt: Attempt, child: ChildProcess, claim: Claim) -> TaskOutcome:
         """Run one attempt and settle it.
 
         Returns
@@ -325,8 +426,8 @@ class AttemptRunner:
             The database does not answer: whether the attempt is settled is not known.
         """
         try:
-            outcome, planned, shared = self._run(attempt, child, watch)
-            watch.answered()
+            outcome, planned, shared = self._run(attempt, child, claim)
+            claim.answered()
             settled = self._settlement.settle(attempt, outcome, planned, shared)
         except TransientError:
             raise
@@ -346,14 +447,14 @@ class AttemptRunner:
         return outcome
 
     def _run(
-        self, attempt: Attempt, child: ChildProcess, watch: Watch
+        self, attempt: Attempt, child: ChildProcess, claim: Claim
     ) -> tuple[TaskOutcome, list[PlannedTask], JsonValue]:
         try:
             request = self._request(attempt)
-            call = _Call(self._state, attempt.task, watch.progress)
+            call = _Call(self._state, attempt.task, claim.progress)
             answer, planned = child.run(request, self._state.jobs.payload, call)
         except ChildDied as death:
-            return watch.ordered() or Retry(failure=_death(death)), [], None
+            return claim.ordered() or Retry(failure=_death(death)), [], None
         match answer:
             case frames.Returned(value=value, peak_memory=peak):
                 if attempt.task.kind is not TaskKind.WORK:
@@ -381,23 +482,30 @@ class AttemptRunner:
             whole=task.split_memory or 0,
         )
 
-    def clean(
-        self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]
-    ) -> None:
-        """Run one clean-up that is owed and settle it through `settle`."""
-        job = self._state.jobs.get(claimed.job_id)
+    def _clean(self, owed: CleanUp, child: ChildProcess, claim: Claim) -> None:
+        job = self._state.jobs.get(owed.job_id)
         request = frames.Run(
             what="clean",
-            job=_view(job, f"c{claimed.attempt}"),
+            job=_view(job, f"c{owed.attempt}"),
             prepared=job.prepared,
-            successful=claimed.result_stays,
+            successful=owed.result_stays,
         )
         try:
             answer, _ = child.run(request, self._state.jobs.payload, Call())
         except ChildDied as death:
-            settle(_death(death))
-            raise
-        settle(answer.failure if isinstance(answer, frames.Raised) else None)
+            if isinstance(claim.ordered(), Released):
+                return  # signing off gives it back
+            self._settle_clean_up(owed, claim.incarnation, _death(death))
+            return
+        failure = answer.failure if isinstance(answer, frames.Raised) else None
+        self._settle_clean_up(owed, claim.incarnation, failure)
+
+    def _settle_clean_up(self, owed: CleanUp, incarnation: UUID, failure: Failure | None) -> None:
+        delay = 0.0
+        if failure is not None:
+            log.warning("clean-up after job %s failed: %s", owed.job_id[:12], failure)
+            delay = CLEAN_RETRY_SECONDS * 2.0 ** min(owed.attempt - 1, 6)
+        self._state.cleanups.settle(incarnation, owed, failure, delay)
 
 
 class _Call(Call):
