@@ -196,6 +196,7 @@ class Site:
         for process in self.processes:
             process.kill()
             process.communicate()
+        self.machine.children.close()
         self.database.close()
 
 

@@ -651,6 +651,7 @@ class Trial:
                 with suppress(BrokenPipeError):
                     self.process.stdin.close()
         self.stop_worker()
+        self.machine.children.close()
         self.database.close()
 
     def demand_no_process(self) -> None:

@@ -82,7 +82,7 @@ def test_a_mask_beside_is_that_of_the_first_page_as_gdal_has_it(tmp_path: Path) 
 def test_the_plan_says_which_page_and_its_commands_name_it(tmp_path: Path) -> None:
     path = pages(tiff(), tiff())(tmp_path)
     made = planned(path, 2)
-    assert summary(made)["structure"]["page"] == 2
+    assert summary(made).structure.page == 2
     assert "page 2, 211 x 173 pixels" in explain(made)[0]
     assert f"GTIFF_DIR:2:{path.name}" in made.gdalwarp[-1]
 

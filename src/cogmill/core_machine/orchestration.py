@@ -10,9 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
@@ -36,7 +35,6 @@ from cogmill.core_machine.contracts import (
     JobStatus,
     JobType,
     JobTypes,
-    JobView,
     PlannedTask,
     Preflight,
     Released,
@@ -52,8 +50,9 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.transitions import wakeups
+from cogmill.core_machine.transitions.claims import Claim, ClaimingRow, ClaimT, Processed
 from cogmill.core_machine.transitions.preflight import preflight
-from cogmill.core_machine.transitions.settlement import Settlement
+from cogmill.core_machine.transitions.settlement import Settlement, death_failure, defect
 from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.errors import (
     CogmillError,
@@ -126,8 +125,9 @@ class JobProcessor:
             Preflight refused the input, another live job owns the destination, or a priority that
             the database has no room for.
         """
+        request = self._request(type_id, inputs, priority, force)
         with self._children.lent() as preflights:
-            return self._submit(self._request(type_id, inputs, priority, force), preflights)
+            return self._submit(request, preflights)
 
     def submit_all(
         self, type_id: str, many: Iterable[BaseModel], *, priority: int = 0, force: bool = False
@@ -299,61 +299,6 @@ _WHAT: dict[TaskKind, frames.What] = {
 }
 
 
-class Processed(Enum):
-    """What a pass of `TaskProcessor.process` came to."""
-
-    NOTHING = "nothing"
-    """Nothing was due that this worker can take."""
-    SETTLED = "settled"
-    """One attempt or clean-up was done, and its outcome is written."""
-    UNSETTLED = "unsettled"
-    """Something was claimed, and its outcome may not be written: the machine will find it."""
-
-
-class Claim(Protocol):
-    """One claimed attempt or clean-up, as the worker that holds it watches it."""
-
-    @property
-    def work(self) -> Task | CleanUp:
-        """What was claimed."""
-        ...
-
-    @property
-    def incarnation(self) -> UUID:
-        """The worker's incarnation that claimed it."""
-        ...
-
-    def progress(self, done: int) -> None:
-        """Take note of the units done."""
-        ...
-
-    def answered(self) -> None:
-        """Take note that the child is free: what is left is to settle."""
-        ...
-
-    def ordered(self) -> TaskOutcome | None:
-        """Return what to settle when the child was killed on order; None when nobody ordered it."""
-        ...
-
-
-Finder = Callable[[UUID, int], Task | CleanUp | None]
-"""Claims something for an incarnation that has so many bytes free."""
-
-ClaimT = TypeVar("ClaimT", bound=Claim)
-
-
-class ClaimingRow(Protocol[ClaimT]):
-    """The row of a live worker, in whose name work is claimed."""
-
-    def claim(self, child: ChildProcess, find: Finder) -> ClaimT | None:
-        """Claim what `find` finds, unless the lease is over or the worker drains."""
-        ...
-
-    def let_go(self, claim: ClaimT, *, settled: bool) -> None:
-        """Take note that nobody works on it any more, and whether its outcome is written."""
-        ...
-
-
 class TaskProcessor:
     """Claims, runs and settles one task or clean-up: for a slot's loop and for a message alike."""
 
@@ -436,7 +381,7 @@ class TaskProcessor:
             trace = None if isinstance(error, CogmillError) else error
             log.warning("task %s met a defect: %s", attempt.task.label, error, exc_info=trace)
             child.kill()
-            outcome = _defect(error)
+            outcome = defect(error)
             settled = self._settlement.settle(attempt, outcome)
         if settled is Settled.LOST:
             return Cancelled()
@@ -454,7 +399,7 @@ class TaskProcessor:
             call = _Call(self._state, attempt.task, claim.progress)
             answer, planned = child.run(request, self._state.jobs.payload, call)
         except ChildDied as death:
-            return claim.ordered() or Retry(failure=_death(death)), [], None
+            return claim.ordered() or Retry(failure=death_failure(death)), [], None
         match answer:
             case frames.Returned(value=value, peak_memory=peak):
                 if attempt.task.kind is not TaskKind.WORK:
@@ -472,7 +417,7 @@ class TaskProcessor:
         stage, shared, prepared = self._state.jobs.stage_shared(task.job_id, task.position)
         return frames.Run(
             what=_WHAT[task.kind],
-            job=_view(job, task.label),
+            job=_running(job, task.label),
             prepared=prepared,
             shared=shared,
             stage=stage,
@@ -486,7 +431,7 @@ class TaskProcessor:
         job = self._state.jobs.get(owed.job_id)
         request = frames.Run(
             what="clean",
-            job=_view(job, f"c{owed.attempt}"),
+            job=_running(job, f"c{owed.attempt}"),
             prepared=job.prepared,
             successful=owed.result_stays,
         )
@@ -495,7 +440,7 @@ class TaskProcessor:
         except ChildDied as death:
             if isinstance(claim.ordered(), Released):
                 return  # signing off gives it back
-            self._settle_clean_up(owed, claim.incarnation, _death(death))
+            self._settle_clean_up(owed, claim.incarnation, death_failure(death))
             return
         failure = answer.failure if isinstance(answer, frames.Raised) else None
         self._settle_clean_up(owed, claim.incarnation, failure)
@@ -526,8 +471,8 @@ class _Call(Call):
         self._progress(done)
 
 
-def _view(job: Job, attempt: str) -> JobView:
-    return JobView(
+def _running(job: Job, attempt: str) -> frames.RunningJob:
+    return frames.RunningJob(
         id=job.id,
         lineage=job.lineage,
         generation=job.generation,
@@ -536,23 +481,5 @@ def _view(job: Job, attempt: str) -> JobView:
         inputs=job.inputs,
         source_identity=job.source_identity,
         engine=job.engine,
-        prepared=None,
         attempt=attempt,
     )
-
-
-def _defect(error: Exception) -> Failed | Retry:
-    if isinstance(error, CogmillError):
-        message = error.message
-        return Failed(
-            failure=Failure(
-                code=error.code, cause=Cause.PERMANENT, message=message, remedy=error.remedy
-            )
-        )
-    message = f"{type(error).__name__}: {error}"[:1000]
-    return Retry(failure=Failure(code="defect", cause=Cause.TRANSIENT, message=message))
-
-
-def _death(death: ChildDied) -> Failure:
-    cause = Cause.MEMORY if death.of_memory else Cause.LOST
-    return Failure(code="child-died", cause=cause, message=str(death))

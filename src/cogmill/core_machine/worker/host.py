@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from cogmill.core_machine.child.process import ChildProcess
-from cogmill.core_machine.orchestration import Processed, TaskProcessor
+from cogmill.core_machine.orchestration import TaskProcessor
+from cogmill.core_machine.transitions.claims import Processed
 from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import TransientError

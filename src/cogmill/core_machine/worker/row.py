@@ -9,8 +9,8 @@ import uuid
 
 from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.clock import Silence, wall_seconds
-from cogmill.core_machine.orchestration import Finder
 from cogmill.core_machine.state.workers import Beaten
+from cogmill.core_machine.transitions.claims import Finder
 from cogmill.core_machine.worker.in_flight import Holdings, InFlight
 from cogmill.core_machine.worker.parts import Place, WorkerParts
 from cogmill.errors import CogmillError

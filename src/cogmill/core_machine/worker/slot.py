@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from cogmill.core_machine.child.process import ChildProcess
-from cogmill.core_machine.orchestration import Processed
+from cogmill.core_machine.transitions.claims import Processed
 from cogmill.core_machine.worker.parts import WorkerParts
 from cogmill.core_machine.worker.row import WorkerRow
 from cogmill.errors import CogmillError
