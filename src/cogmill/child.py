@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from cogmill import failpoints, runtime
 from cogmill.core_machine.child import frames
@@ -28,10 +28,11 @@ from cogmill.core_machine.contracts import (
     JobView,
     PlannedTask,
     StageResult,
+    StageType,
     Value,
 )
 from cogmill.core_machine.model.outcomes import no_room
-from cogmill.errors import CogmillError, Refused, SourceChanged
+from cogmill.errors import CogmillError, PermanentError, Refused, SourceChanged
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings, child_budget
@@ -62,6 +63,7 @@ class _Server:
         self._source = source
         self._sink = sink
         self._payloads: dict[str, JsonValue] = {}
+        self._shared: tuple[tuple[str, type[BaseModel]], BaseModel] | None = None
         hello = frames.read_to_child(source)
         if not isinstance(hello, frames.Hello):
             raise frames.HungUp(f"unexpected frame {hello.kind}")
@@ -121,7 +123,7 @@ class _Server:
         intact = (
             previous is not None
             and previous.outputs is not None
-            and job_type.intact(previous.outputs, tools)
+            and job_type.intact(job_type.outputs.model_validate(previous.outputs), tools)
         )
         return {"preflight": found.model_dump(mode="json"), "intact": intact}
 
@@ -140,7 +142,14 @@ class _Server:
         # The parent counts on it: what this run does not name is sent again when it is wanted.
         wanted = (request.prepared, request.shared)
         self._payloads = {key: body for key, body in self._payloads.items() if key in wanted}
-        job = request.job.model_copy(update={"prepared": self._payloads[request.prepared]})
+        job = JobView[Any](
+            **{
+                **request.job.model_dump(),
+                "inputs": job_type.inputs.model_validate(request.job.inputs),
+                "prepared": self._payloads[request.prepared],
+                "prepared_digest": request.prepared,
+            }
+        )
         if request.what == "clean":
             job_type.clean(job, request.successful, tools)
             return None
@@ -149,21 +158,40 @@ class _Server:
             return self._plan(stage, job, tools)
         if request.what == "split":
             return self._split(stage, job, request, tools)
-        shared = None if request.shared is None else self._payloads[request.shared]
+        shared = self._parsed_shared(stage, request.shared)
         params = stage.task.params.model_validate(request.params)
         result: JsonValue = stage.task.execute(job, params, shared, tools).model_dump(mode="json")
         return result
 
-    def _plan(self, stage: Any, job: JobView, tools: Tools) -> JsonValue:
+    def _parsed_shared(self, stage: StageType[Any], digest: str | None) -> BaseModel | None:
+        """Return what a stage shares; parsed once for all of its tasks."""
+        if digest is None or stage.shared is None:
+            return None
+        key = digest, stage.shared
+        if self._shared is None or self._shared[0] != key:
+            self._shared = key, stage.shared.model_validate(self._payloads[digest])
+        return self._shared[1]
+
+    def _plan(self, stage: StageType[Any], job: JobView[Any], tools: Tools) -> JsonValue:
         earlier = _Earlier(self._source, self._sink)
         plan = stage.plan(job, earlier, tools)
         # Asked for in full first: the planner may ask for other rows while it is iterated.
         made = list(earlier.adoptable())
         self._send_planned(adopting(plan, made, stage.task, job, tools))
-        shared: JsonValue = plan.shared
+        if plan.shared is None:
+            return None
+        if stage.shared is None or not isinstance(plan.shared, stage.shared):
+            raise PermanentError(
+                f"the planner of stage {stage.name} shares a {type(plan.shared).__name__}, which "
+                "is not what the stage says that it shares",
+                "that is a defect of the job type",
+            )
+        shared: JsonValue = plan.shared.model_dump(mode="json")
         return shared
 
-    def _split(self, stage: Any, job: JobView, request: frames.Run, tools: Tools) -> JsonValue:
+    def _split(
+        self, stage: StageType[Any], job: JobView[Any], request: frames.Run, tools: Tools
+    ) -> JsonValue:
         params = stage.task.params.model_validate(request.params)
         parts = list(stage.task.split(job, params, request.budget, tools))
         largest = max((part.requires.memory for part in parts), default=0)

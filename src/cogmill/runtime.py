@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogmill import failpoints
-from cogmill.core_machine.child.process import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess, SpareChildren
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings, child_budget
@@ -22,11 +22,11 @@ from cogmill.storage.memory_store import MemoryStore
 from cogmill.storage.store import Storage
 
 if TYPE_CHECKING:
-    from cogmill.core_machine.orchestration import JobProcessor
+    from cogmill.core_machine.orchestration import JobProcessor, TaskProcessor
     from cogmill.core_machine.reconciliation import SystemReconciler
     from cogmill.core_machine.state import StateManager
     from cogmill.core_machine.transitions.wakeups import WakeupPublisher
-    from cogmill.core_machine.worker.host import TaskProcessor
+    from cogmill.core_machine.worker.host import MessageHost, WorkerOnDemand
     from cogmill.core_machine.worker.worker import Worker
 
 _memory_store = MemoryStore()
@@ -47,6 +47,8 @@ class Machine:
         The job types that are known here.
     publisher : WakeupPublisher
         How sleeping workers are woken.
+    children : SpareChildren
+        A child that has looked at an input works on as that of the first slot.
     migrated : tuple of str
         Names of the migrations that the database lacked and now has.
     """
@@ -55,13 +57,14 @@ class Machine:
     state: StateManager
     types: Registry
     publisher: WakeupPublisher
+    children: SpareChildren
     migrated: tuple[str, ...] = ()
 
     def job_processor(self) -> JobProcessor:
         """Make the part that submits jobs."""
         from cogmill.core_machine.orchestration import JobProcessor
 
-        return JobProcessor(self.state, self.types, self.publisher, self.spawn)
+        return JobProcessor(self.state, self.types, self.publisher, self.children)
 
     def reconciler(self) -> SystemReconciler:
         """Make the part that repairs."""
@@ -73,6 +76,12 @@ class Machine:
             grace=self.settings.effective_pace.suspect,
             keep=self.settings.retention_days * 86400,
         )
+
+    def task_processor(self) -> TaskProcessor:
+        """Make the part that claims, runs and settles."""
+        from cogmill.core_machine.orchestration import TaskProcessor
+
+        return TaskProcessor(self.state, self.publisher)
 
     def worker(
         self,
@@ -91,17 +100,17 @@ class Machine:
             So many children instead of all, where each needs more than an even share of the
             memory.
         on_demand : bool
-            True: it works only when it is called.
+            True: it has no slots, and works only when it is called.
         """
-        from cogmill.core_machine.worker.parts import Equipment, Place
+        from cogmill.core_machine.worker.parts import Place, WorkerParts
         from cogmill.core_machine.worker.worker import Worker
 
-        equipment = Equipment(
+        parts = WorkerParts(
             state=self.state,
             types=self.types,
-            publisher=self.publisher,
+            processor=self.task_processor(),
             reconciler=self.reconciler(),
-            spawn=self.spawn,
+            spawn=self.children.take,
             pace=self.settings.effective_pace,
         )
         place = Place(
@@ -111,11 +120,19 @@ class Machine:
             only_jobs=None if only_jobs is None else tuple(only_jobs),
             on_demand=on_demand,
         )
-        return Worker(equipment, place)
+        return Worker(parts, place)
 
-    def spawn(self) -> ChildProcess:
-        """Start a child from the calling thread, which must outlive it."""
-        return spawn(self.settings)
+    def worker_on_demand(self) -> WorkerOnDemand:
+        """Make a worker that works when a message asks for it, not yet started."""
+        from cogmill.core_machine.worker.host import WorkerOnDemand
+
+        return WorkerOnDemand(
+            self.worker(on_demand=True),
+            self.task_processor(),
+            self.publisher,
+            self.children.take,
+            self.settings.workers,
+        )
 
 
 def spawn(settings: Settings) -> ChildProcess:
@@ -165,25 +182,28 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
         parts.callback(database.close)
         migrated = tuple(database.migrate())
         state = StateManager(database)
+        children = SpareChildren(lambda: spawn(settings))
+        parts.callback(children.close)
         yield Machine(
             settings=settings,
             state=state,
             types=Registry.load(),
             publisher=NotifyPublisher(state),
+            children=children,
             migrated=migrated,
         )
 
 
-def task_processor(settings: Settings) -> TaskProcessor:
+def message_host(settings: Settings) -> MessageHost:
     """Make the queue trigger: it opens a machine in each process that it is called in."""
-    from cogmill.core_machine.worker.host import TaskProcessor
+    from cogmill.core_machine.worker.host import MessageHost
 
     @contextmanager
-    def open_worker() -> Iterator[Worker]:
+    def open_worker() -> Iterator[WorkerOnDemand]:
         with machine(settings) as opened:
-            yield opened.worker(on_demand=True)
+            yield opened.worker_on_demand()
 
-    return TaskProcessor(open_worker)
+    return MessageHost(open_worker)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tests.faults.conftest import PACE, PACKAGES, WORKER, alive, children_of, un
 from tests.state.conftest import Clock
 
 from cogmill import runtime
-from cogmill.core_machine.child.process import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess, SpareChildren
 from cogmill.core_machine.contracts import Job, JobStatus, Offer
 from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.reconciliation import SystemReconciler
@@ -53,16 +53,6 @@ job_type.RasterToCog.engine = lambda self: "none here"
 """
 
 
-class _KeptChild(ChildProcess):
-    """The child of all preflights."""
-
-    def close(self) -> None:
-        """Stay for the next submit."""
-
-    def end(self) -> None:
-        super().close()
-
-
 class Server:
     """The server of all fleets of a session: each gets a copy of one migrated database."""
 
@@ -70,7 +60,7 @@ class Server:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._child: _KeptChild | None = None
+        self.preflights = SpareChildren(lambda: ChildProcess(Settings().for_child()))
         self._folder = Path(tempfile.mkdtemp(prefix="cogmill-test-"))
         self._folder.chmod(0o755)  # the server's user must get in
         self.embedded = EmbeddedServer(self._folder / "home", root_home=self._folder / "root")
@@ -89,11 +79,6 @@ class Server:
         yield make_conninfo(self.lease.conninfo, dbname=name)
         self._administer("DROP DATABASE {} WITH (FORCE)", name)
 
-    def child(self) -> ChildProcess:
-        if self._child is None or not self._child.alive:
-            self._child = _KeptChild(Settings().for_child())
-        return self._child
-
     def processes(self) -> list[int]:
         """Return the pids of the postmaster, of all below it, and of the keeper."""
         mark = os.fsencode(self.embedded.places.folder)
@@ -104,8 +89,7 @@ class Server:
         return found
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.end()
+        self.preflights.close()
         self.lease.close()
         self.embedded.remove()
         shutil.rmtree(self._folder)
@@ -149,7 +133,7 @@ class Fleet:
         self.out(name).mkdir(parents=True)
         given = {"name": name, "folder": str(self.folder / name), "out": str(self.out(name))}
         parsed = self.types.get("heavy").inputs.model_validate({**given, **inputs})
-        processor = JobProcessor(self.state, self.types, self.publisher, self.server.child)
+        processor = JobProcessor(self.state, self.types, self.publisher, self.server.preflights)
         return processor.submit("heavy", parsed).job
 
     def out(self, name: str = "job") -> Path:
@@ -250,7 +234,11 @@ class Fleet:
         """Start a worker in this process; of a job that is not, it only beats and repairs."""
         settings = Settings(pace=self.pace, workers=1, memory=GIBIBYTE, host="here")
         machine = runtime.Machine(
-            settings=settings, state=self.state, types=self.types, publisher=self.publisher
+            settings=settings,
+            state=self.state,
+            types=self.types,
+            publisher=self.publisher,
+            children=SpareChildren(lambda: runtime.spawn(settings)),
         )
         worker = machine.worker(only_jobs)
         self._workers.append(worker)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pydantic import JsonValue
+from pydantic import BaseModel
 from tests.raster.whole_job import WholeJob, tools
 
 from cogmill.core_machine.child import frames
@@ -46,14 +46,18 @@ class ChildJob(WholeJob):
             self.peaks.append(Peak(stage.name, task.requires.memory, answer.peak_memory))
             yield task.key, stage.task.result.model_validate(answer.value)
 
-    def ask(self, stage: str, task: PlannedTask, shared: JsonValue, **changes: Any) -> Answer:
+    def ask(
+        self, stage: str, task: PlannedTask, shared: BaseModel | None, **changes: Any
+    ) -> Answer:
         """Have the child execute one task, and return what it says; `changes` are of the job."""
         # The child keeps what it was sent by its name.
         names = f"{self.id} {self.destination} prepared", f"{self.id} {self.destination} {stage}"
-        bodies = dict(zip(names, (self.job.prepared, shared), strict=True))
+        told = None if shared is None else shared.model_dump(mode="json")
+        bodies = dict(zip(names, (self.job.prepared, told), strict=True))
+        known = self.job.model_dump(mode="json", exclude={"prepared", "prepared_digest"})
         request = frames.Run(
             what="execute",
-            job=self.job.model_copy(update={"prepared": None, **changes}),
+            job=frames.RunningJob.model_validate({**known, **changes}),
             stage=stage,
             params=task.params,
             memory=task.requires.memory,

@@ -157,7 +157,7 @@ with runtime.machine(Settings()) as machine:
     claiming, forked = threading.Event(), threading.Event()
 
     def claim():  # as a slot may be doing when the process forks: nobody ends it in the fork
-        with worker._claiming:
+        with worker.row._lock:
             claiming.set()
             forked.wait()
 
@@ -165,7 +165,7 @@ with runtime.machine(Settings()) as machine:
     claiming.wait()
     if os.fork() == 0:
         said = {
-            "beat": refused(worker.beat),
+            "beat": refused(worker.heartbeat.step),
             "settle": refused(lambda: machine.state.tasks.succeed(attempt, {"by": "fork"}, None)),
             "retire": refused(lambda: machine.state.workers.retire(worker.incarnation)),
             "stop": refused(worker.stop),

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from tests.state.conftest import address, lease, open_folder, template
 
 from cogmill import runtime
-from cogmill.core_machine.child.process import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess, SpareChildren
 from cogmill.core_machine.contracts import Job, JobStatus
 from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.state import StateManager
@@ -83,33 +83,20 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
-class _KeptChild(ChildProcess):
-    """A child that several submits use, one after the other: starting one is most of a submit."""
-
-    def close(self) -> None:
-        """Stay."""
-
-    def end(self) -> None:
-        """End."""
-        super().close()
-
-
 @pytest.fixture(scope="session")
-def preflights() -> Iterator[list[_KeptChild]]:
-    """Keep a child for preflights."""
-    kept: list[_KeptChild] = []
-    yield kept
-    for child in kept:
-        child.end()
+def preflights() -> Iterator[SpareChildren]:
+    """Keep a child for preflights: starting one is most of a submit."""
+    settings = Settings(pace=PACE, workers=2, memory=2**30, host="here")
+    children = SpareChildren(lambda: ChildProcess(settings.for_child()))
+    yield children
+    children.close()
 
 
 class Site:
     """One database, one folder, and everything that works on them."""
 
-    def __init__(
-        self, conninfo: str, held: Lease, folder: Path, preflights: list[_KeptChild]
-    ) -> None:
-        self._preflights = preflights
+    def __init__(self, conninfo: str, held: Lease, folder: Path, preflights: SpareChildren) -> None:
+        self.preflights = preflights
         self.conninfo = conninfo
         self.lease = held
         self.folder = folder
@@ -127,12 +114,13 @@ class Site:
             state=self.state,
             types=Registry.load(),
             publisher=NotifyPublisher(self.state),
+            children=SpareChildren(lambda: runtime.spawn(settings)),
         )
 
     def submit(self, type_id: str = "toy", **inputs: Any) -> Job:
         """Submit a job whose tasks leave a file an attempt in the folder."""
         machine = self.machine
-        processor = JobProcessor(machine.state, machine.types, machine.publisher, self.kept)
+        processor = JobProcessor(machine.state, machine.types, machine.publisher, self.preflights)
         return processor.submit(type_id, self.inputs(type_id, **inputs)).job
 
     def inputs(self, type_id: str = "toy", **inputs: Any) -> BaseModel:
@@ -142,12 +130,6 @@ class Site:
             {"folder": str(self.folder), **given}
         )
         return parsed
-
-    def kept(self) -> ChildProcess:
-        """Return the child that preflights share."""
-        if not self._preflights:
-            self._preflights.append(_KeptChild(self.settings.for_child()))
-        return self._preflights[0]
 
     def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process."""
@@ -214,12 +196,13 @@ class Site:
         for process in self.processes:
             process.kill()
             process.communicate()
+        self.machine.children.close()
         self.database.close()
 
 
 @pytest.fixture
 def site(
-    address: str, lease: Lease, tmp_path: Path, _packages: None, preflights: list[_KeptChild]
+    address: str, lease: Lease, tmp_path: Path, _packages: None, preflights: SpareChildren
 ) -> Iterator[Site]:
     """Give a site, and end what a test leaves running."""
     made = Site(address, lease, tmp_path, preflights)

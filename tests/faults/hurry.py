@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cogmill.core_machine import reconciliation
+from cogmill.core_machine import orchestration, reconciliation
 from cogmill.core_machine.state import workers
 from cogmill.core_machine.transitions import preflight
 from cogmill.core_machine.worker import in_flight, worker
@@ -18,7 +18,7 @@ SHORT: tuple[tuple[Any, str, float], ...] = (
     (reconciliation, "ROOM_SECONDS", 0.3),
     (reconciliation, "THOROUGH_SECONDS", 0.3),
     (reconciliation, "WAKE_SECONDS", 0.3),
-    (worker, "CLEAN_RETRY_SECONDS", 0.1),
+    (orchestration, "CLEAN_RETRY_SECONDS", 0.1),
     (worker, "STOP_SECONDS", 3.0),
     (workers, "RESCUE_DELAY_SECONDS", 0.2),
 )

@@ -37,14 +37,13 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.state.test_model import VIOLATIONS
 
 from cogmill import runtime
-from cogmill.core_machine.child.process import ChildProcess
+from cogmill.core_machine.child.process import ChildProcess, SpareChildren
 from cogmill.core_machine.contracts import Job, JobStatus, Offer, Task
-from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.embedded.server import Lease
 from cogmill.core_machine.transitions.wakeups import NotifyPublisher
-from cogmill.core_machine.worker.parts import Equipment, Place
+from cogmill.core_machine.worker.parts import Place, WorkerParts
 from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import DatabaseUnavailable
 from cogmill.job_types.registry import Registry
@@ -342,9 +341,13 @@ class Trial:
         self.state = StateManager(self.database)
         self.publisher = NotifyPublisher(self.state)
         self.machine = runtime.Machine(
-            settings=bench.settings, state=self.state, types=bench.types, publisher=self.publisher
+            settings=bench.settings,
+            state=self.state,
+            types=bench.types,
+            publisher=self.publisher,
+            children=SpareChildren(bench.nursery.spawn),
         )
-        self.processor = JobProcessor(self.state, bench.types, self.publisher, bench.nursery.spawn)
+        self.processor = self.machine.job_processor()
         given = {"destination": f"{self.destination}/out/", "folder": str(self.notes)}
         self.given: dict[str, Any] = {**given, **self.scenario.inputs}
         self.deadline = time.monotonic() + TRIAL_SECONDS
@@ -373,17 +376,17 @@ class Trial:
     def start_worker(self) -> None:
         """Start an unarmed worker, in this process."""
         if self.worker is None:
-            equipment = Equipment(
+            parts = WorkerParts(
                 state=self.state,
                 types=self.bench.types,
-                publisher=self.publisher,
+                processor=self.machine.task_processor(),
                 reconciler=self.machine.reconciler(),
                 spawn=self.bench.nursery.spawn,
                 pace=PACE,
             )
             settings = self.bench.settings
             place = Place(slots=settings.workers, memory=settings.memory, host=settings.host)
-            self.worker = Worker(equipment, place)
+            self.worker = Worker(parts, place)
             self.worker.start()
 
     def stop_worker(self) -> None:
@@ -648,6 +651,7 @@ class Trial:
                 with suppress(BrokenPipeError):
                     self.process.stdin.close()
         self.stop_worker()
+        self.machine.children.close()
         self.database.close()
 
     def demand_no_process(self) -> None:

@@ -16,7 +16,7 @@ from cogmill.core_machine.child.process import (
     ChildDied,
     ChildProcess,
 )
-from cogmill.core_machine.contracts import Cause, JobView, PlannedTask, StageResult
+from cogmill.core_machine.contracts import Cause, PlannedTask, StageResult
 from cogmill.settings import Settings
 
 
@@ -46,9 +46,9 @@ class Results(Call):
 def run(
     child: ChildProcess, folder: Path, fault: str, stage: str = "", what: str = "execute"
 ) -> tuple[Answer, list[PlannedTask]]:
-    job = JobView(
+    job = frames.RunningJob(
         id="j", lineage="l", generation=1, type="naughty", version=1, source_identity="s",
-        inputs={"folder": str(folder), "fault": fault, "count": 2}, engine="e", prepared=None,
+        inputs={"folder": str(folder), "fault": fault, "count": 2}, engine="e",
         attempt="t1-a1",
     )  # fmt: skip
     request = frames.Run.model_validate(

@@ -12,7 +12,7 @@ from tests.faults.conftest import Site, alive, until
 
 from cogmill.core_machine.clock import wall_seconds
 from cogmill.core_machine.contracts import JobStatus
-from cogmill.core_machine.worker import worker as workers
+from cogmill.core_machine.worker import heartbeat
 
 CLI = "from cogmill.cli.main import main; main(['worker'])"
 
@@ -109,12 +109,12 @@ def test_only_a_worker_that_was_there_misses_the_sweeps(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lived: float
 ) -> None:
     part = site.machine.worker()
-    part.beat()  # it enters
+    part.heartbeat.step()  # it enters
     site.state.reconciliations.note()
     site.rows(
         "UPDATE reconciliation_run SET started_at = started_at - interval '350 s' RETURNING 1"
     )
     now = wall_seconds()
-    monkeypatch.setattr(workers, "wall_seconds", lambda: now + lived)
-    part.beat()
+    monkeypatch.setattr(heartbeat, "wall_seconds", lambda: now + lived)
+    part.heartbeat.step()
     assert ("no sweep" in caplog.text) == (lived > 0)

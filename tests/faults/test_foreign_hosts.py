@@ -1,4 +1,4 @@
-"""`TaskProcessor.process(reference)`: a message at a time, in whatever process the host has."""
+"""`MessageHost.process(reference)`: a message at a time, in whatever process the host has."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from tests.faults.conftest import PACE, Site, alive, children_of, until
 
 from cogmill import runtime
 from cogmill.core_machine.contracts import Job
-from cogmill.core_machine.worker.host import TaskProcessor
+from cogmill.core_machine.worker.host import MessageHost
 from cogmill.settings import Settings
 
 HOST = """
 import multiprocessing, os, sys
 from cogmill import runtime
 from cogmill.settings import Settings
-processor = runtime.task_processor(Settings())
+host = runtime.message_host(Settings())
 reference, how = sys.argv[1:]
 
 def work():
-    while processor.process(reference):
+    while host.process(reference):
         pass
-    processor.close()
+    host.close()
 
 print("ready", flush=True)
 if how == "fork":
-    processor.process("nothing")  # the parent is a worker already
+    host.process("nothing")  # the parent is a worker already
     child = multiprocessing.get_context("fork").Process(target=work, daemon=True)
     child.start()
     child.join()
     print(child.exitcode, flush=True)
-    processor.close()
+    host.close()
 else:
     work()
 """
 
 
 @pytest.fixture
-def processor(site: Site) -> Iterator[TaskProcessor]:
+def host(site: Site) -> Iterator[MessageHost]:
     settings = Settings(
         pace=PACE,
         workers=2,
@@ -53,21 +53,21 @@ def processor(site: Site) -> Iterator[TaskProcessor]:
         host="here",
         database_url=SecretStr(make_conninfo(site.conninfo)),
     )
-    made = runtime.task_processor(settings)
+    made = runtime.message_host(settings)
     yield made
     made.close()
 
 
-def drive(processor: TaskProcessor, job: Job) -> None:
-    while processor.process(job.id):
+def drive(host: MessageHost, job: Job) -> None:
+    while host.process(job.id):
         pass
 
 
-def drive_to_the_end(site: Site, processor: TaskProcessor, job: Job) -> None:
+def drive_to_the_end(site: Site, host: MessageHost, job: Job) -> None:
     """Send messages until the clean-up is done too, which waits for a beat after the last task."""
 
     def cleaned() -> bool:
-        drive(processor, job)
+        drive(host, job)
         return (site.folder / "cleaned.ok").exists()
 
     until(cleaned, "the job is cleaned up")
@@ -77,38 +77,36 @@ def attempts(site: Site) -> list[tuple[object, ...]]:
     return site.rows("SELECT DISTINCT attempt FROM task ORDER BY 1")
 
 
-def test_a_message_does_one_piece_of_work_and_is_sent_on(
-    site: Site, processor: TaskProcessor
-) -> None:
+def test_a_message_does_one_piece_of_work_and_is_sent_on(site: Site, host: MessageHost) -> None:
     job = site.submit(count=3)
-    assert [processor.process(job.id) for _ in range(3)] == [True] * 3
+    assert [host.process(job.id) for _ in range(3)] == [True] * 3
     # Two plans and one of three squares are done; each message does one thing and no more.
     assert site.rows("SELECT count(*) FROM task WHERE status = 'succeeded'") == [(3,)]
-    drive_to_the_end(site, processor, job)
+    drive_to_the_end(site, host, job)
     assert site.ended(job).outputs == {"total": 5}
-    assert processor.process(job.id) is False
+    assert host.process(job.id) is False
 
 
-def test_a_wrong_doubled_or_late_message_does_no_harm(site: Site, processor: TaskProcessor) -> None:
+def test_a_wrong_doubled_or_late_message_does_no_harm(site: Site, host: MessageHost) -> None:
     job = site.submit()
-    assert processor.process("no such job")
-    drive_to_the_end(site, processor, job)
-    assert not any(processor.process(job.id) for _ in range(3))
+    assert host.process("no such job")
+    drive_to_the_end(site, host, job)
+    assert not any(host.process(job.id) for _ in range(3))
     assert site.ended(job).outputs == {"total": 1}
     assert attempts(site) == [(1,)]
 
 
 def test_one_message_twice_at_once_in_threads_does_nothing_twice(
-    site: Site, processor: TaskProcessor
+    site: Site, host: MessageHost
 ) -> None:
     job = site.submit(count=6)
-    threads = [threading.Thread(target=drive, args=(processor, job)) for _ in range(4)]
+    threads = [threading.Thread(target=drive, args=(host, job)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     # A thread may have found nothing while a plan was at work.
-    drive(processor, job)
+    drive(host, job)
     assert site.ended(job).outputs == {"total": 55}
     assert attempts(site) == [(1,)]
 
@@ -148,13 +146,13 @@ def test_after_a_pause_longer_than_the_lease_nothing_is_done_twice(site: Site) -
     assert site.state.jobs.get(job.id) == done
 
 
-def test_a_host_that_slept_finds_work_at_once(site: Site, processor: TaskProcessor) -> None:
+def test_a_host_that_slept_finds_work_at_once(site: Site, host: MessageHost) -> None:
     first = site.submit(name="first")
-    drive(processor, first)
+    drive(host, first)
     site.rows("UPDATE worker SET status = 'dead', ended_at = cogmill.now() RETURNING 1")
     second = site.submit(name="second")
-    until(lambda: processor.process(second.id), "the host has a new incarnation", seconds=5)
-    drive(processor, second)
+    until(lambda: host.process(second.id), "the host has a new incarnation", seconds=5)
+    drive(host, second)
     assert site.ended(second).outputs == {"total": 1}
 
 

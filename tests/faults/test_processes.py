@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus, Task,
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.transitions import preflight
 from cogmill.core_machine.worker import run_jobs
-from cogmill.core_machine.worker.in_flight import Held, HeldWork
+from cogmill.core_machine.worker.in_flight import Holdings, InFlight
 from cogmill.errors import DatabaseUnavailable, Refused
 from cogmill.settings import CHILD_MEMORY, PARENT_MEMORY
 
@@ -310,7 +311,7 @@ def test_a_transient_error_is_tried_again_and_counted(site: Site) -> None:
 def test_a_clean_up_whose_child_dies_is_done_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cogmill.core_machine.worker.worker.CLEAN_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("cogmill.core_machine.orchestration.CLEAN_RETRY_SECONDS", 0.1)
     job = site.submit("naughty", fault="clean-up dies once", count=0)
     site.work()
     site.ended(job)
@@ -368,20 +369,12 @@ def test_a_worker_offers_no_memory_that_its_idle_children_hold(site: Site) -> No
     children = memory - PARENT_MEMORY
     assert offered == children - 2 * CHILD_MEMORY
     # Where shares are even, each slot has its own, whatever the others do.
-    held, share, ended = HeldWork(), children // slots, threading.Event()
-
-    def hold() -> None:
-        held.put(promised)
-        ended.wait(PATIENCE_SECONDS)
-
-    promised = Held(job_id="j", child=site.kept(), task=_task(share))
-    for taken in range(slots):
-        free = offered - held.memory(CHILD_MEMORY)
-        assert share <= free == children - taken * share - (slots - 1 - taken) * CHILD_MEMORY
-        threading.Thread(target=hold).start()
-        while len(held.all()) == taken:
-            pass
-    ended.set()
+    held, share = Holdings(), children // slots
+    with site.preflights.lent() as spare:
+        for taken in range(slots):
+            free = offered - held.memory(CHILD_MEMORY)
+            assert share <= free == children - taken * share - (slots - 1 - taken) * CHILD_MEMORY
+            held.put(InFlight(_task(share), uuid.uuid4(), spare.get()))
 
 
 def _task(memory: int) -> Task:

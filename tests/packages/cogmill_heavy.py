@@ -12,7 +12,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -67,8 +67,8 @@ class Work(TaskType[Number, Done, Any]):
     params = Number
     result = Done
 
-    def execute(self, job: JobView, params: Number, shared: JsonValue, tools: Any) -> Done:
-        inputs = Inputs.model_validate(job.inputs)
+    def execute(self, job: JobView[Inputs], params: Number, shared: None, tools: Any) -> Done:
+        inputs = job.inputs
         (Path(inputs.out) / f"part.{params.number}.{job.attempt}").touch()
         (Path(inputs.folder) / f"{params.number}.{job.attempt}").touch()
         seconds = 0.0
@@ -85,8 +85,8 @@ class Name(TaskType[Number, Done, Any]):
     params = Number
     result = Done
 
-    def execute(self, job: JobView, params: Number, shared: JsonValue, tools: Any) -> Done:
-        (Path(str(job.inputs["out"])) / f"published.{job.attempt}").touch()
+    def execute(self, job: JobView[Inputs], params: Number, shared: None, tools: Any) -> Done:
+        (Path(job.inputs.out) / f"published.{job.attempt}").touch()
         return done(job)
 
 
@@ -104,7 +104,7 @@ def spin(turns: int) -> float:
     return time.perf_counter() - begun
 
 
-def done(job: JobView, seconds: float = 0.0) -> Done:
+def done(job: JobView[Inputs], seconds: float = 0.0) -> Done:
     return Done(by=job.attempt, parent=os.getppid(), clock=time.time(), seconds=seconds)
 
 
@@ -117,21 +117,21 @@ def planned(number: int) -> PlannedTask:
 class WorkStage(StageType[Any]):
     """As many tasks as the inputs say."""
 
-    name: ClassVar[str] = "work"
+    name = "work"
     task = Work()
     max_failures: ClassVar[int] = 1000
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
-        return StagePlan(tasks=(planned(n) for n in range(int(str(job.inputs["count"])))))
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
+        return StagePlan(tasks=(planned(n) for n in range(job.inputs.count)))
 
 
 class PublishStage(StageType[Any]):
     """One task."""
 
-    name: ClassVar[str] = "publish"
+    name = "publish"
     task = Name()
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         return StagePlan(tasks=(planned(sum(1 for _ in earlier.of("work"))),))
 
 
@@ -156,10 +156,10 @@ class Heavy(JobType[Inputs, Any]):
             plan_memory=MEMORY,
         )
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+    def intact(self, outputs: Any, tools: Any) -> bool:
         return True
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
-        for path in Path(str(job.inputs["out"])).iterdir():
+    def clean(self, job: JobView[Inputs], successful: bool, tools: Any) -> None:
+        for path in Path(job.inputs.out).iterdir():
             if not (successful and path.name.startswith("published")):
                 path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, RootModel
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -56,9 +56,9 @@ class Misbehave(TaskType[Text, Text, Any]):
     params = Text
     result = Text
 
-    def execute(self, job: JobView, params: Text, shared: JsonValue, tools: Any) -> Text:
-        (Path(str(job.inputs["folder"])) / job.attempt).touch()
-        match job.inputs["fault"]:
+    def execute(self, job: JobView[Inputs], params: Text, shared: None, tools: Any) -> Text:
+        (Path(job.inputs.folder) / job.attempt).touch()
+        match job.inputs.fault:
             case "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "leaves":
@@ -73,36 +73,41 @@ class Misbehave(TaskType[Text, Text, Any]):
                 print("x" * 100_000)
             case "reads its input":
                 return Text(text=sys.stdin.read())
-        return Text(text=RESULTS.get(str(job.inputs["fault"]), params.text))
+        return Text(text=RESULTS.get(job.inputs.fault, params.text))
 
 
 class Stage(StageType[Any]):
     """A stage of some tasks."""
 
-    name: ClassVar[str] = "first"
+    name = "first"
     task = Misbehave()
     max_failures: ClassVar[int] = 2
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         return StagePlan(tasks=self._tasks(job))
 
-    def _tasks(self, job: JobView) -> Iterator[PlannedTask]:
-        fault = job.inputs["fault"]
+    def _tasks(self, job: JobView[Inputs]) -> Iterator[PlannedTask]:
+        fault = job.inputs.fault
         if fault == "dies planning":
             os.kill(os.getpid(), signal.SIGKILL)
-        for number in range(int(str(job.inputs["count"]))):
+        for number in range(job.inputs.count):
             key = "same" if fault == "one key twice" else str(number)
             yield planned(key, LARGE[:5000] if fault == "large params" else "")
+
+
+class Key(RootModel[str]):
+    """Of the first task."""
 
 
 class Streaming(Stage):
     """A task for each earlier result, planned while the results stream in."""
 
-    name: ClassVar[str] = "second"
+    name = "second"
+    shared = Key
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         first = next(iter(earlier.of("first")), None)  # given up after one row
-        shared = None if first is None else first.key
+        shared = None if first is None else Key(first.key)
         rows = zip(earlier.of("first"), earlier.of("first"), strict=True)
         return StagePlan(shared=shared, tasks=(planned(row.key, "x" * 1000) for row, _ in rows))
 
@@ -134,12 +139,12 @@ class Naughty(JobType[Inputs, Any]):
             source_identity="none", prepared=None, reach="any", owns=None, plan_memory=1 << 20
         )
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+    def intact(self, outputs: Any, tools: Any) -> bool:
         return True
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
-        folder = Path(str(job.inputs["folder"]))
-        if job.inputs["fault"] == "clean-up dies once" and not (folder / "died").exists():
+    def clean(self, job: JobView[Inputs], successful: bool, tools: Any) -> None:
+        folder = Path(job.inputs.folder)
+        if job.inputs.fault == "clean-up dies once" and not (folder / "died").exists():
             (folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         (folder / "cleaned").touch()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, RootModel
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -83,9 +83,9 @@ class Book(BaseModel):
     files: list[StagedObject]
 
 
-def _behave(job: JobView, key: str, *, whole: bool) -> None:
+def _behave(job: JobView[Inputs], key: str, *, whole: bool) -> None:
     """Do as the inputs say."""
-    inputs = Inputs.model_validate(job.inputs)
+    inputs = job.inputs
     folder = Path(inputs.folder)
     before = any(folder.glob(f"{key}.t*"))
     (folder / f"{key}.{job.attempt}").touch()
@@ -101,15 +101,21 @@ def _behave(job: JobView, key: str, *, whole: bool) -> None:
         raise PermanentError("the ink has dried", "mend it")
 
 
+class Paper(BaseModel):
+    """What is printed on."""
+
+    size: str
+
+
 class PressTask(TaskType[Pages, Sheet, Any]):
     """Stages pages."""
 
     params = Pages
     result = Sheet
 
-    def execute(self, job: JobView, params: Pages, shared: JsonValue, tools: Any) -> Sheet:
+    def execute(self, job: JobView[Inputs], params: Pages, shared: Paper, tools: Any) -> Sheet:
         _behave(job, params.key, whole=params.count > 1)
-        target = places.destination(job)
+        target = Location.parse(job.inputs.destination)
         area = places.final_area(target, job.id)
         made = []
         for number in range(params.first, params.first + params.count):
@@ -120,12 +126,18 @@ class PressTask(TaskType[Pages, Sheet, Any]):
             tools.progress(len(made))
         return Sheet(pages=made, remark="." * 9000)
 
-    def adopt(self, job: JobView, result: Sheet, tools: Any) -> bool:
-        return all(places.is_still_there(page.model_dump(), tools) for page in result.pages)
+    def adopt(self, job: JobView[Inputs], result: Sheet, tools: Any) -> bool:
+        return all(tools.storage.can_commit(page) for page in result.pages)
 
-    def split(self, job: JobView, params: Pages, budget: int, tools: Any) -> Iterator[PlannedTask]:
+    def split(
+        self, job: JobView[Inputs], params: Pages, budget: int, tools: Any
+    ) -> Iterator[PlannedTask]:
         for number in range(params.first, params.first + params.count):
             yield _planned(f"{params.key}.{number}", number, 1, min(MEMORY, budget))
+
+
+class Loose(RootModel[tuple[StagedObject, ...]]):
+    """Pages that are not bound yet."""
 
 
 class BindTask(TaskType[Pages, Book, Any]):
@@ -134,10 +146,9 @@ class BindTask(TaskType[Pages, Book, Any]):
     params = Pages
     result = Book
 
-    def execute(self, job: JobView, params: Pages, shared: JsonValue, tools: Any) -> Book:
-        assert isinstance(shared, list)
-        pages = [StagedObject.model_validate(page) for page in shared]
-        target = places.destination(job)
+    def execute(self, job: JobView[Inputs], params: Pages, shared: Loose, tools: Any) -> Book:
+        pages = shared.root
+        target = Location.parse(job.inputs.destination)
         area = places.final_area(target, job.id)
         listed = {page.final.name: page.sha256 for page in pages}
         text = json.dumps(listed, indent=1).encode()
@@ -154,13 +165,14 @@ class BindTask(TaskType[Pages, Book, Any]):
 class Sheets(StageType[Any]):
     """As many tasks as it takes to make the pages, `wide` at a time."""
 
-    name: ClassVar[str] = "sheets"
+    name = "sheets"
     task = PressTask()
+    shared = Paper
     plan_seconds: ClassVar[int] = SECONDS
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
-        inputs = Inputs.model_validate(job.inputs)
-        return StagePlan(shared={"paper": "A4"}, tasks=self._tasks(inputs))
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
+        inputs = job.inputs
+        return StagePlan(shared=Paper(size="A4"), tasks=self._tasks(inputs))
 
     def _tasks(self, inputs: Inputs) -> Iterator[PlannedTask]:
         for first in range(0, inputs.pages, inputs.wide):
@@ -172,15 +184,15 @@ class Sheets(StageType[Any]):
 class Bind(StageType[Any]):
     """One task."""
 
-    name: ClassVar[str] = "bind"
+    name = "bind"
     task = BindTask()
+    shared = Loose
     plan_seconds: ClassVar[int] = SECONDS
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         sheets = [Sheet.model_validate(row.result) for row in earlier.of("sheets")]
         pages = sorted((page for sheet in sheets for page in sheet.pages), key=_name)
-        shared: JsonValue = [page.model_dump(mode="json") for page in pages]
-        return StagePlan(shared=shared, tasks=(_planned("bind", 0, len(pages)),))
+        return StagePlan(shared=Loose(tuple(pages)), tasks=(_planned("bind", 0, len(pages)),))
 
 
 class Press(JobType[Inputs, Any]):
@@ -204,11 +216,11 @@ class Press(JobType[Inputs, Any]):
             plan_memory=MEMORY,
         )
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
-        return all(_holds(file, tools) for file in Book.model_validate(outputs).files)
+    def intact(self, outputs: Any, tools: Any) -> bool:
+        return all(_holds(file, tools) for file in outputs.files)
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
-        area = places.final_area(places.destination(job), job.id)
+    def clean(self, job: JobView[Inputs], successful: bool, tools: Any) -> None:
+        area = places.final_area(Location.parse(job.inputs.destination), job.id)
         if not successful:
             for staged in reversed(places.read_publish_record(area, tools)):
                 tools.storage.abort(staged)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, RootModel
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -78,8 +78,8 @@ class CutTask(TaskType[Slice, Made, Any]):
     params = Slice
     result = Made
 
-    def execute(self, job: JobView, params: Slice, shared: JsonValue, tools: Any) -> Made:
-        inputs = Inputs.model_validate(job.inputs)
+    def execute(self, job: JobView[Inputs], params: Slice, shared: None, tools: Any) -> Made:
+        inputs = job.inputs
         folder = Path(inputs.folder)
         with (folder / "executed").open("a") as log:
             log.write(f"{params.first} {params.stop} {job.attempt}\n")
@@ -98,17 +98,23 @@ class CutTask(TaskType[Slice, Made, Any]):
         tools.progress(len(held))
         return Made(first=params.first, path=str(path), size=len(text))
 
-    def adopt(self, job: JobView, result: Made, tools: Any) -> bool:
+    def adopt(self, job: JobView[Inputs], result: Made, tools: Any) -> bool:
         path = Path(result.path)
         return path.exists() and path.stat().st_size == result.size
 
-    def split(self, job: JobView, params: Slice, budget: int, tools: Any) -> Iterable[PlannedTask]:
-        inputs = Inputs.model_validate(job.inputs)
+    def split(
+        self, job: JobView[Inputs], params: Slice, budget: int, tools: Any
+    ) -> Iterable[PlannedTask]:
+        inputs = job.inputs
         most = (budget - BASE) // inputs.unit
         if inputs.whole or most < 1:
             return
         for first in range(params.first, params.stop, most):
             yield _planned(first, min(first + most, params.stop), inputs)
+
+
+class Cuts(RootModel[tuple[Made, ...]]):
+    """The slices."""
 
 
 class JoinTask(TaskType[Slice, Joined, Any]):
@@ -117,23 +123,22 @@ class JoinTask(TaskType[Slice, Joined, Any]):
     params = Slice
     result = Joined
 
-    def execute(self, job: JobView, params: Slice, shared: JsonValue, tools: Any) -> Joined:
-        assert isinstance(shared, list)
-        made = sorted((Made.model_validate(row) for row in shared), key=lambda one: one.first)
+    def execute(self, job: JobView[Inputs], params: Slice, shared: Cuts, tools: Any) -> Joined:
+        made = sorted(shared.root, key=lambda one: one.first)
         whole = b"".join(Path(one.path).read_bytes() for one in made)
-        (Path(str(job.inputs["folder"])) / "whole").write_bytes(whole)
+        (Path(job.inputs.folder) / "whole").write_bytes(whole)
         return Joined(sha256=hashlib.sha256(whole).hexdigest(), parts=len(made))
 
 
 class Cut(StageType[Any]):
     """A task a slice."""
 
-    name: ClassVar[str] = "cut"
+    name = "cut"
     task = CutTask()
     max_failures: ClassVar[int] = 4
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
-        inputs = Inputs.model_validate(job.inputs)
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
+        inputs = job.inputs
         firsts = range(0, inputs.length, inputs.step)
         return StagePlan(
             tasks=tuple(
@@ -145,14 +150,16 @@ class Cut(StageType[Any]):
 class Join(StageType[Any]):
     """One task that fans in."""
 
-    name: ClassVar[str] = "join"
+    name = "join"
     task = JoinTask()
+    shared = Cuts
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         task = PlannedTask(
             key="join", params={"first": 0, "stop": 0}, requires=Requirements(memory=BASE)
         )
-        return StagePlan(shared=[row.result for row in earlier.of("cut")], tasks=(task,))
+        made = tuple(Made.model_validate(row.result) for row in earlier.of("cut"))
+        return StagePlan(shared=Cuts(made), tasks=(task,))
 
 
 def _planned(first: int, stop: int, inputs: Inputs) -> PlannedTask:
@@ -193,9 +200,9 @@ class Slices(JobType[Inputs, Any]):
             plan_identity=f"{inputs.step}",
         )
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+    def intact(self, outputs: Any, tools: Any) -> bool:
         return True
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
-        for path in Path(str(job.inputs["folder"])).glob(f"slice.*.{job.id[:8]}.*"):
+    def clean(self, job: JobView[Inputs], successful: bool, tools: Any) -> None:
+        for path in Path(job.inputs.folder).glob(f"slice.*.{job.id[:8]}.*"):
             path.unlink()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, RootModel
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -67,8 +67,8 @@ class SquareTask(TaskType[Number, Square, Any]):
     params = Number
     result = Square
 
-    def execute(self, job: JobView, params: Number, shared: JsonValue, tools: Any) -> Square:
-        inputs = Inputs.model_validate(job.inputs)
+    def execute(self, job: JobView[Inputs], params: Number, shared: None, tools: Any) -> Square:
+        inputs = job.inputs
         folder, number = Path(inputs.folder), params.number
         earlier = len(list(folder.glob(f"{number}.*")))
         (folder / f"{number}.{job.attempt}").touch()
@@ -84,35 +84,38 @@ class SquareTask(TaskType[Number, Square, Any]):
         return Square(square=number**2)
 
 
+class Addends(RootModel[tuple[int, ...]]):
+    """What the squares are."""
+
+
 class TotalTask(TaskType[Number, Total, Any]):
     """Adds what the plan shared."""
 
     params = Number
     result = Total
 
-    def execute(self, job: JobView, params: Number, shared: JsonValue, tools: Any) -> Total:
-        assert isinstance(shared, list)
-        return Total(total=sum(int(str(value)) for value in shared))
+    def execute(self, job: JobView[Inputs], params: Number, shared: Addends, tools: Any) -> Total:
+        return Total(total=sum(shared.root))
 
 
 class Nothing(StageType[Any]):
     """A stage that plans no task."""
 
-    name: ClassVar[str] = "nothing"
+    name = "nothing"
     task = SquareTask()
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         return StagePlan(tasks=())
 
 
 class Squares(StageType[Any]):
     """A task a number."""
 
-    name: ClassVar[str] = "squares"
+    name = "squares"
     task = SquareTask()
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
-        return StagePlan(tasks=self._tasks(int(str(job.inputs["count"]))))
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
+        return StagePlan(tasks=self._tasks(job.inputs.count))
 
     def _tasks(self, count: int) -> Iterator[PlannedTask]:
         for number in range(count):
@@ -124,15 +127,14 @@ class Squares(StageType[Any]):
 class Totals(StageType[Any]):
     """One task that fans in."""
 
-    name: ClassVar[str] = "totals"
+    name = "totals"
     task = TotalTask()
+    shared = Addends
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
-        squares: JsonValue = [
-            row.result["square"] for row in earlier.of("squares") if isinstance(row.result, dict)
-        ]
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
+        squares = tuple(Square.model_validate(row.result).square for row in earlier.of("squares"))
         task = PlannedTask(key="total", params={"number": 0}, requires=Requirements(memory=1 << 20))
-        return StagePlan(shared=squares, tasks=(task,))
+        return StagePlan(shared=Addends(squares), tasks=(task,))
 
 
 class Toy(JobType[Inputs, Any]):
@@ -159,9 +161,9 @@ class Toy(JobType[Inputs, Any]):
             plan_memory=1 << 20,
         )
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+    def intact(self, outputs: Any, tools: Any) -> bool:
         return True
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
-        folder = Path(str(job.inputs["folder"]))
+    def clean(self, job: JobView[Inputs], successful: bool, tools: Any) -> None:
+        folder = Path(job.inputs.folder)
         (folder / f"cleaned.{'ok' if successful else 'failed'}").touch()

@@ -17,7 +17,7 @@ from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.explain import explain_plan, plan_json
+from cogmill.raster.plan.explain import explain_plan, summarize_plan
 from cogmill.raster.plan.planning import make_plan
 from cogmill.raster.plan.raster_plan import RasterPlan
 from cogmill.raster.read.source_blocks import SourceReader
@@ -82,7 +82,7 @@ def test_a_mask_beside_is_that_of_the_first_page_as_gdal_has_it(tmp_path: Path) 
 def test_the_plan_says_which_page_and_its_commands_name_it(tmp_path: Path) -> None:
     path = pages(tiff(), tiff())(tmp_path)
     made = planned(path, 2)
-    assert plan_json(made)["structure"]["page"] == 2
+    assert summarize_plan(made).structure.page == 2
     assert "page 2, 211 x 173 pixels" in explain_plan(made)[0]
     assert f"GTIFF_DIR:2:{path.name}" in made.gdalwarp[-1]
 

@@ -301,7 +301,7 @@ def test_a_plan_comes_back_from_json_to_the_last_bit(options: dict[str, Any]) ->
     # PostgreSQL's jsonb knows neither NaN nor Infinity.
     strict = json.dumps(made.model_dump(mode="json"), allow_nan=False)
     assert RasterPlan.model_validate_json(strict).model_dump_json() == text
-    json.dumps(explain.plan_json(made), allow_nan=False)
+    json.dumps(explain.summarize_plan(made).model_dump(mode="json"), allow_nan=False)
 
 
 def test_the_same_arguments_make_the_same_plan() -> None:
@@ -534,7 +534,7 @@ def test_the_explanation_names_structure_strategy_memory_and_all_three_costs(
     text = "\n".join(lines)
     for word in ("196 strips of 256 rows", "two-stage", "Memory of a tile task", "naive"):
         assert word in text
-    summary = explain.plan_json(huge)
+    summary = explain.summarize_plan(huge).model_dump(mode="json")
     reads = summary["reads"]
     assert f"{reads['whole']} whole, one download each, and {reads['windows']} in" in text
     assert reads["whole"] + reads["windows"] == len(huge.pieces)

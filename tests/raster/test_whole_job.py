@@ -37,7 +37,7 @@ def test_pixels_without_an_outline_on_earth_are_copied_and_indexed(tmp_path: Pat
         transform = rasterio.Affine(0.1, 0, 0, 0, -0.1, 40)
     source = write_raster(tmp_path / "in.tif", ramp(), crs=crs, transform=transform)
     job = WholeJob(source, f"{tmp_path}/out/").run()
-    with rasterio.open(job.outputs.main) as file:
+    with rasterio.open(str(job.outputs.main)) as file:
         assert np.array_equal(file.read(), ramp())
     index = json.loads((tmp_path / "out" / "mosaic.geojson").read_bytes())
     assert len(index["features"]) == 6
@@ -50,7 +50,7 @@ def test_a_tile_of_nan_alone_reads_as_nan_from_the_mosaic(tmp_path: Path):
     source = write_raster(tmp_path / "in.tif", pixels)
     job = WholeJob(source, f"{tmp_path}/out/").run()
     assert job.outputs.empty_tiles == 1
-    with rasterio.open(job.outputs.main) as file:
+    with rasterio.open(str(job.outputs.main)) as file:
         assert np.array_equal(file.read(), pixels, equal_nan=True)
 
 
@@ -155,7 +155,7 @@ def test_the_mosaic_says_of_itself_what_its_tiles_say(tmp_path: Path):
     with rasterio.open(source, "r+") as file:
         file.update_tags(scene="7", TIFFTAG_DATETIME="2020:01:01 00:00:00")
         file.update_tags(1, channel="red", STATISTICS_MEAN="3")
-    main = Path(WholeJob(source, f"{tmp_path}/out/").run().outputs.main)
+    main = Path(str(WholeJob(source, f"{tmp_path}/out/").run().outputs.main))
     for path in (main, main.with_name("in_r0000_c0000.tif")):
         with rasterio.open(path) as file:
             assert file.tags() == {"scene": "7", "AREA_OR_POINT": "Area"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,10 @@ import numpy as np
 import rasterio
 
 from cogmill.core_machine.contracts import JobView, Preflight, Previous, StageResult
+from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
+from cogmill.job_types.raster_to_cog.outputs import Outputs
 from cogmill.job_types.raster_to_cog.request import raster_inputs
-from cogmill.job_types.raster_to_cog.results import Outputs
 from cogmill.job_types.tools import Tools
 from cogmill.raster.memory import GIB
 from cogmill.storage.local_store import LocalStore
@@ -88,16 +90,17 @@ class WholeJob:
             overwrite=self.overwrite,
         )
         self.found = JOB_TYPE.preflight(inputs, self.previous, tools(self.memory))
-        self.job = JobView(
+        self.job = JobView[Inputs](
             id=self.id,
             lineage="lineage",
             generation=self.generation,
             type=JOB_TYPE.id,
             version=JOB_TYPE.version,
-            inputs=inputs.model_dump(mode="json"),
+            inputs=inputs,
             source_identity=self.found.source_identity,
             engine=JOB_TYPE.engine(),
             prepared=json.loads(json.dumps(self.found.prepared)),
+            prepared_digest=f"{self.id} {self.destination} {uuid.uuid4()}",
             attempt="t1-a1",
         )
         return self.found

@@ -35,7 +35,9 @@ def wanted(*sources: str, to: str, **options: Any) -> Any:
 def pairs(folder: Path, *sources: str, to: str = "out/") -> list[tuple[str, str]]:
     found = wanted(*sources, to=to)
     root = f"{folder}/"
-    return [(each.source.removeprefix(root), each.destination.removeprefix(root)) for each in found]
+    return [
+        (str(each.source).removeprefix(root), str(each.target).removeprefix(root)) for each in found
+    ]
 
 
 def test_a_pattern_becomes_one_cog_a_file(folder: Path) -> None:
@@ -58,7 +60,7 @@ def test_several_sources_and_patterns_keep_their_order(folder: Path) -> None:
 def test_one_source_is_one_job_to_the_destination_as_it_is(folder: Path, source: str) -> None:
     found = wanted(source, to="out/")
     assert isinstance(found, Inputs)
-    assert found.destination == f"{folder}/out/"
+    assert str(found.target) == f"{folder}/out/"
 
 
 @pytest.mark.parametrize(

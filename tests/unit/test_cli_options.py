@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import JsonValue
 from tifffile import imwrite
 
 from cogmill.cli import console
@@ -27,8 +26,9 @@ from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.worker.run_jobs import Look
 from cogmill.errors import Refused
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
-from cogmill.job_types.raster_to_cog.request import raster_inputs
+from cogmill.job_types.raster_to_cog.request import raster_inputs, stage_pixels
 from cogmill.raster.memory import budget_text
+from cogmill.raster.plan.plan_summary import GridSummary, PlanSummary, SourceSummary
 from cogmill.runtime import tools
 from cogmill.settings import Settings, child_budget, machine_memory
 
@@ -153,8 +153,10 @@ def test_locations_become_absolute_and_a_tif_is_one_cog(
     with tools(Settings.load(), lambda done: None, memory=0) as parts:
         mosaic = raster_inputs("a.tif", "out", {}, parts.storage)
         one = raster_inputs("../a.tif", "out.tif", {}, parts.storage)
-    assert (mosaic.source, mosaic.destination) == (f"{tmp_path}/a.tif", f"{tmp_path}/out/")
-    assert (one.source, one.destination) == (f"{tmp_path.parent}/a.tif", f"{tmp_path}/out.tif")
+    assert str(mosaic.source) == f"{tmp_path}/a.tif"
+    assert str(mosaic.target) == f"{tmp_path}/out/"
+    assert str(one.source) == f"{tmp_path.parent}/a.tif"
+    assert str(one.target) == f"{tmp_path}/out.tif"
 
 
 def test_the_budget_that_a_refusal_names_is_what_a_worker_then_gives_its_child() -> None:
@@ -213,11 +215,8 @@ def stage(name: str, status: str, succeeded: int = 0, planned: int | None = None
     )
 
 
-SUMMARY: dict[str, JsonValue] = {
-    "strategy": "two-stage",
-    "structure": {"width": 100, "height": 10},
-    "target_grid": {"width": 100, "height": 20},
-}
+#: Pixels of each stage of a job in two stages.
+PIXELS = {"pieces": 1000.0, "tiles": 2000.0}
 
 
 def seen(meter: Meter) -> tuple[str, str, float, float | None]:
@@ -226,7 +225,7 @@ def seen(meter: Meter) -> tuple[str, str, float, float | None]:
 
 def test_progress_counts_the_pixels_of_both_stages_and_never_goes_back() -> None:
     now = [0.0]
-    meter = Meter(SUMMARY, clock=lambda: now[0])
+    meter = Meter(PIXELS, clock=lambda: now[0])
     assert meter.total == 3000
     meter.look(Look(job(), (stage("pieces", "running", 1, 4), stage("tiles", "pending")), 250))
     assert seen(meter) == ("pieces", "1/4", 500, None)
@@ -245,7 +244,21 @@ def test_progress_counts_the_pixels_of_both_stages_and_never_goes_back() -> None
 
 
 def test_direct_work_counts_the_target_alone() -> None:
-    assert Meter({**SUMMARY, "strategy": "direct"}).total == 2000
+    direct = summary(strategy="direct")
+    assert stage_pixels(direct) == {"tiles": 2000}
+    assert stage_pixels(direct.model_copy(update={"strategy": "two-stage"})) == PIXELS
+    assert stage_pixels(None) == {}
+
+
+def summary(**given: Any) -> PlanSummary:
+    """Make the summary of a plan of which only strategy and sizes matter."""
+    source: dict[str, Any] = {"width": 100, "height": 10}
+    grid: dict[str, Any] = {"width": 100, "height": 20}
+    return PlanSummary.model_construct(
+        structure=SourceSummary.model_construct(**source),
+        target_grid=GridSummary.model_construct(**grid),
+        **given,
+    )
 
 
 def test_another_job_type_shows_tasks_without_pixels() -> None:
@@ -255,7 +268,7 @@ def test_another_job_type_shows_tasks_without_pixels() -> None:
 
 
 def test_progress_is_lines_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    with watching(Output(), "ab" * 16, SUMMARY) as show:
+    with watching(Output(), "ab" * 16, PIXELS) as show:
         show(Look(job(), (stage("tiles", "running", 1, 4),), 0))
         show(Look(job(), (stage("tiles", "running", 2, 4),), 0))
         show(Look(job(), (stage("publish", "running", 0, 1),), 0))
@@ -268,7 +281,7 @@ def test_progress_is_lines_where_nobody_watches(capsys: pytest.CaptureFixture[st
 
 def test_quiet_says_nothing_but_errors(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output(quiet=True)
-    with watching(out, "ab" * 16, SUMMARY) as show:
+    with watching(out, "ab" * 16, PIXELS) as show:
         show(Look(job(), (stage("tiles", "running", 1, 4),), 0))
     out.say("a")
     out.table(("b",), [("c",)])

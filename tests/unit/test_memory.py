@@ -31,14 +31,14 @@ _TASK = r"""
 import json, re, sys
 from pathlib import Path
 from tests.raster.rasters import FileBytes
-from cogmill.raster.encode import encode_tile
+from cogmill.raster.cog.tile_encoding import encode_tile
 from cogmill.raster.gdal import environment
-from cogmill.raster.options import PlanOptions
-from cogmill.raster.planning import plan, tile_reads
-from cogmill.raster.reads import bands
-from cogmill.raster.source import SourceReader
-from cogmill.raster.structure import inspect
-from cogmill.raster.warp import warp
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.planning import plan, tile_reads
+from cogmill.raster.plan.reads import bands
+from cogmill.raster.read.source_blocks import SourceReader
+from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.warp.exact_warp import warp
 
 path, options = sys.argv[1], json.loads(sys.argv[2])
 data = FileBytes(Path(path))

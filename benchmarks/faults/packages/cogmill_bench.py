@@ -52,7 +52,7 @@ class UnitTask(TaskType[UnitInputs, Done, Any]):
     params = UnitInputs
     result = Done
 
-    def execute(self, job: JobView, params: UnitInputs, shared: JsonValue, tools: Any) -> Done:
+    def execute(self, job: JobView[Any], params: UnitInputs, shared: None, tools: Any) -> Done:
         """Do it."""
         return Done(token=perform(params.order))
 
@@ -70,7 +70,7 @@ class ThenTask(TaskType[Handed, Done, Any]):
     params = Handed
     result = Done
 
-    def execute(self, job: JobView, params: Handed, shared: JsonValue, tools: Any) -> Done:
+    def execute(self, job: JobView[Any], params: Handed, shared: None, tools: Any) -> Done:
         """Note whose result was handed on."""
         return Done(token=carry_on(params.order, params.token))
 
@@ -98,23 +98,23 @@ def _tasks(*orders: JsonValue) -> StagePlan:
 class One(_Stage):
     """The unit of a job of one."""
 
-    name: ClassVar[str] = "one"
+    name = "one"
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Any], earlier: EarlierResults, tools: Any) -> StagePlan:
         """Plan one task."""
-        return _tasks(job.inputs["order"])
+        return _tasks(job.inputs.order)
 
 
 class Then(_Stage):
     """What follows the unit of a job of one."""
 
-    name: ClassVar[str] = "then"
+    name = "then"
     task = ThenTask()
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Any], earlier: EarlierResults, tools: Any) -> StagePlan:
         """Plan one task from the result that was taken."""
         tokens = [row.result["token"] for row in earlier.of("one") if isinstance(row.result, dict)]
-        params: dict[str, JsonValue] = {"order": job.inputs["order"], "token": tokens[0]}
+        params: dict[str, JsonValue] = {"order": job.inputs.order, "token": tokens[0]}
         task = PlannedTask(key="then", params=params, requires=Requirements(memory=_MEMORY))
         return StagePlan(tasks=(task,))
 
@@ -122,22 +122,22 @@ class Then(_Stage):
 class Before(_Stage):
     """The units that are followed."""
 
-    name: ClassVar[str] = "before"
+    name = "before"
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Any], earlier: EarlierResults, tools: Any) -> StagePlan:
         """Plan a task a unit."""
-        orders = job.inputs["orders"]
+        orders = job.inputs.orders
         return _tasks(*(orders if isinstance(orders, list) else ()))
 
 
 class Follow(_Stage):
     """The unit that follows: its stage opens when no task of the one before is open."""
 
-    name: ClassVar[str] = "follow"
+    name = "follow"
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Any], earlier: EarlierResults, tools: Any) -> StagePlan:
         """Plan one task."""
-        return _tasks(job.inputs["follow"])
+        return _tasks(job.inputs.follow)
 
 
 class _Job(JobType[Any, Any]):
@@ -162,11 +162,11 @@ class _Job(JobType[Any, Any]):
         """Name the unit that the job is for."""
         raise NotImplementedError
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+    def intact(self, outputs: Any, tools: Any) -> bool:
         """Nothing that a unit made can be lost."""
         return True
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
+    def clean(self, job: JobView[Any], successful: bool, tools: Any) -> None:
         """Nothing is left behind."""
 
 

@@ -18,12 +18,12 @@ from cogmill.cli.options import (
     plan_options,
     worker_options,
 )
-from cogmill.cli.report import plan_lines, plan_summary
+from cogmill.cli.report import plan_document, plan_lines
 from cogmill.core_machine.child import frames
 from cogmill.core_machine.transitions.preflight import preflight
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
-from cogmill.job_types.raster_to_cog.request import raster_inputs
+from cogmill.job_types.raster_to_cog.request import plan_summary, raster_inputs
 from cogmill.settings import Settings
 
 
@@ -58,7 +58,10 @@ def inspect(
     if plot is not None:
         _draw(prepared, plot)
         out.say(f"Drawn: {plot}")
-    document: dict[str, Any] = {"source": inputs.source, "plan": plan_summary(prepared)}
+    document: dict[str, Any] = {
+        "source": str(inputs.source),
+        "plan": plan_document(plan_summary(prepared)),
+    }
     out.result(document if plot is None else {**document, "plot": str(plot.absolute())})
     return 0
 

@@ -10,7 +10,7 @@ from cogmill import runtime
 from cogmill.cli.asking import Asked, demand_fit, same_command
 from cogmill.cli.console import Output, size_text
 from cogmill.cli.progress import watching_files
-from cogmill.cli.report import error_document, job_document, next_command, plan_summary
+from cogmill.cli.report import error_document, job_document, next_command
 from cogmill.cli.signals import INTERRUPTED
 from cogmill.cli.waiting import work
 from cogmill.core_machine.contracts import Job, JobStatus
@@ -18,7 +18,7 @@ from cogmill.core_machine.worker import run_jobs
 from cogmill.errors import CogmillError, Refused
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
-from cogmill.job_types.raster_to_cog.request import most_children
+from cogmill.job_types.raster_to_cog.request import most_children, plan_summary
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
 from cogmill.storage.location import Location
@@ -159,10 +159,9 @@ def _submitted(
 
 def _warn(out: Output, machine: Machine, file: _File) -> None:
     if file.job is not None:
-        match plan_summary(machine.state.jobs.prepared(file.job)):
-            case {"warnings": [*warnings]}:
-                for warning in warnings:
-                    out.say(f"warning: {file.inputs.source}: {warning}")
+        summary = plan_summary(machine.state.jobs.prepared(file.job))
+        for warning in () if summary is None else summary.warnings:
+            out.say(f"warning: {file.inputs.source}: {warning}")
 
 
 def _fitting(machine: Machine, file: _File) -> _File:
@@ -207,12 +206,12 @@ def _show(out: Output, machine: Machine, files: Sequence[_File]) -> None:
         ("source", "output", "status", "size", "seconds", "what to do"),
         [_row(file, document) for file, document in zip(files, documents, strict=True)],
     )
-    out.say(f"outputs are in {Location.parse(files[0].inputs.destination).parent}")
+    out.say(f"outputs are in {files[0].inputs.target.parent}")
     out.result({"jobs": documents})
 
 
 def _document(machine: Machine, file: _File) -> dict[str, Any]:
-    places = {"source": file.inputs.source, "output": file.inputs.destination}
+    places = {"source": str(file.inputs.source), "output": str(file.inputs.target)}
     if file.job is not None:
         job = {**job_document(machine.state, file.job), "already_made": file.already}
         return {**places, **job, "size_bytes": _size(job["outputs"])}
@@ -223,8 +222,8 @@ def _document(machine: Machine, file: _File) -> dict[str, Any]:
 def _row(file: _File, document: dict[str, Any]) -> tuple[str, ...]:
     size = document.get("size_bytes")
     return (
-        Location.parse(file.inputs.source).name,
-        Location.parse(file.inputs.destination).name,
+        file.inputs.source.name,
+        file.inputs.target.name,
         file.status,
         "" if size is None else size_text(size),
         "" if document.get("seconds") is None else f"{document['seconds']:.1f}",

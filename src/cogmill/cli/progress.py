@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from pydantic import JsonValue
 from rich.progress import BarColumn, Progress, TextColumn
 
 from cogmill.cli.console import Output, time_text
@@ -29,14 +28,14 @@ class Meter:
 
     Parameters
     ----------
-    summary : JSON
-        The summary of the job's plan.
+    pixels : mapping of str to float
+        What each stage works through, by its name; a stage without any shows tasks alone.
     clock : callable
         Seconds that only increase.
     """
 
-    def __init__(self, summary: JsonValue, clock: Any = time.monotonic) -> None:
-        self._pixels = _pixels(summary)
+    def __init__(self, pixels: Mapping[str, float], clock: Any = time.monotonic) -> None:
+        self._pixels = pixels
         self._clock = clock
         self._marks: deque[tuple[float, float, float]] = deque()
         self._most = sum(self._pixels[stage] * _EFFORT[stage] for stage in self._pixels)
@@ -104,9 +103,9 @@ class Watcher(Protocol):
 
 
 @contextmanager
-def watching(out: Output, job_id: str, summary: JsonValue) -> Iterator[Watcher]:
+def watching(out: Output, job_id: str, pixels: Mapping[str, float]) -> Iterator[Watcher]:
     """Show a person how far the job is, in the way that fits where standard error goes."""
-    meter = Meter(summary)
+    meter = Meter(pixels)
     if out.quiet:
         yield lambda look: None
     elif out.draws:
@@ -211,19 +210,6 @@ def _bar(out: Output) -> Iterator[Any]:
 
     with progress:
         yield show
-
-
-def _pixels(summary: JsonValue) -> dict[str, float]:
-    """Return the pixels that each stage works through, by its name."""
-    match summary:
-        case {"target_grid": {"width": int(width), "height": int(height)}, "structure": structure}:
-            pixels: dict[str, float] = {_TILES: width * height}
-        case _:
-            return {}
-    match summary, structure:
-        case {"strategy": "two-stage"}, {"width": int(width), "height": int(height)}:
-            pixels[_PIECES] = width * height
-    return pixels
 
 
 def _share(stage: Stage) -> float:

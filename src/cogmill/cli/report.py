@@ -9,6 +9,8 @@ from pydantic import JsonValue
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
 from cogmill.core_machine.state import StateManager
 from cogmill.errors import CogmillError
+from cogmill.job_types.raster_to_cog.request import plan_summary
+from cogmill.raster.plan.plan_summary import PlanSummary
 
 _COUNTED = ("counted", "pieces_counted")
 
@@ -37,26 +39,22 @@ def job_document(state: StateManager, job: Job) -> dict[str, Any]:
     }
 
 
-def _plan(summary: dict[str, Any], counted: Any) -> dict[str, Any]:
-    """Set what reading the source took beside what was predicted, for the way that ran."""
-    match summary, counted:
-        case (
-            {"strategy": str(way), "cost": {**costs}, "tiles": {"output": tiles, "pieces": pieces}},
-            {"tiles": {**by_tiles}, "pieces": {**by_pieces}},
-        ):
-            staged = way == "two-stage"
+def _plan(summary: PlanSummary | None, counted: Any) -> dict[str, Any]:
+    """Set what reading the source took beside what was predicted, for the strategy that ran."""
+    document = plan_document(summary)
+    match counted:
+        case {"tiles": {**by_tiles}, "pieces": {**by_pieces}} if summary is not None:
+            staged = summary.strategy == "two-stage"
+            tasks = summary.tiles.pieces if staged else summary.tiles.output
             took = by_pieces if staged else by_tiles
-            real = {"strategy": way, "tasks": pieces if staged else tiles, **took}
-            return {**summary, "cost": {**costs, "counted": real}}
-    return summary
+            real = {"strategy": summary.strategy, "tasks": tasks, **took}
+            return {**document, "cost": {**document["cost"], "counted": real}}
+    return document
 
 
-def plan_summary(prepared: JsonValue) -> dict[str, JsonValue]:
-    """Return what preflight prepared for people's programs; empty for other job types."""
-    match prepared:
-        case {"summary": dict(summary)}:
-            return summary
-    return {}
+def plan_document(summary: PlanSummary | None) -> dict[str, Any]:
+    """Return a plan as ``--json`` shows it; empty for other job types."""
+    return {} if summary is None else summary.model_dump(mode="json")
 
 
 def plan_lines(prepared: JsonValue) -> list[str]:

@@ -19,7 +19,7 @@ from cogmill.cli.options import (
     worker_options,
 )
 from cogmill.cli.progress import watching
-from cogmill.cli.report import job_document, next_command, plan_summary
+from cogmill.cli.report import job_document, next_command
 from cogmill.cli.signals import INTERRUPTED
 from cogmill.cli.waiting import work
 from cogmill.core_machine.contracts import Job, JobStatus
@@ -27,7 +27,7 @@ from cogmill.core_machine.orchestration import Submitted
 from cogmill.core_machine.worker import run_jobs
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
-from cogmill.job_types.raster_to_cog.request import most_children
+from cogmill.job_types.raster_to_cog.request import most_children, plan_summary, stage_pixels
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
 
@@ -67,7 +67,7 @@ def run(
         _explain(out, machine, submitted)
         prepared = machine.state.jobs.prepared(job)
         demand_fit(settings, prepared, job)
-        seen = watching(out, job.id, plan_summary(prepared))
+        seen = watching(out, job.id, stage_pixels(plan_summary(prepared)))
         interrupted = work(out, machine, [job.id], seen, most_children(settings, prepared))
         return _end(out, machine, machine.state.jobs.get(job.id), interrupted)
 
@@ -121,11 +121,11 @@ def _explain(out: Output, machine: Machine, submitted: Submitted) -> None:
         if not submitted.job.status.terminal:
             out.say(f"job {submitted.job.id[:12]} is {submitted.job.status} already; joining it")
         return
-    match plan_summary(machine.state.jobs.prepared(submitted.job)):
-        case {"strategy": strategy, "reason": reason, "warnings": [*warnings]}:
-            out.say(f"{strategy}: {reason}")
-            for warning in warnings:
-                out.say(f"warning: {warning}")
+    summary = plan_summary(machine.state.jobs.prepared(submitted.job))
+    if summary is not None:
+        out.say(f"{summary.strategy}: {summary.reason}")
+        for warning in summary.warnings:
+            out.say(f"warning: {warning}")
 
 
 def _end(out: Output, machine: Machine, job: Job, interrupted: bool) -> int:

@@ -108,11 +108,19 @@ class PlannedTask(Value):
 
 
 class StagePlan(Value):
-    """What a planner returns: `shared` is stored once; `tasks` may be a generator."""
+    """What a planner returns.
+
+    Parameters
+    ----------
+    shared : BaseModel or None
+        Of the type that the stage names; stored once, and given to each of its tasks.
+    tasks : iterable of PlannedTask
+        May be a generator.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    shared: JsonValue = None
+    shared: BaseModel | None = None
     tasks: Any  # Iterable[PlannedTask]; Any keeps pydantic from consuming a generator
 
     def __iter__(self) -> Iterator[PlannedTask]:  # type: ignore[override]  # a plan is its tasks
@@ -120,11 +128,26 @@ class StagePlan(Value):
         return iter(self.tasks)
 
 
-class JobView(Value):
+InputsT = TypeVar("InputsT", bound=BaseModel)
+ParamsT = TypeVar("ParamsT", bound=BaseModel)
+ResultT = TypeVar("ResultT", bound=BaseModel)
+ToolsT = TypeVar("ToolsT")
+
+
+class JobView(Value, Generic[InputsT]):
     """What planners and tasks see of their job.
 
-    `attempt` is unique to this attempt of this task ("t17-a2"): objects that an attempt writes
-    carry it in their names, so that a zombie never writes over its successor.
+    Parameters
+    ----------
+    inputs : BaseModel
+        Of the job type's own type.
+    prepared : JSON
+        What preflight prepared.
+    prepared_digest : str
+        Names `prepared`: two jobs with the same digest have the same.
+    attempt : str
+        Unique to this attempt of this task ("t17-a2"): objects that an attempt writes carry it in
+        their names, so that a zombie never writes over its successor.
     """
 
     id: str
@@ -132,10 +155,11 @@ class JobView(Value):
     generation: int
     type: str
     version: int
-    inputs: dict[str, JsonValue]
+    inputs: InputsT
     source_identity: str
     engine: str
     prepared: JsonValue
+    prepared_digest: str = ""
     attempt: str = ""
 
 
@@ -201,12 +225,6 @@ class Preflight(Value):
     event: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-InputsT = TypeVar("InputsT", bound=BaseModel)
-ParamsT = TypeVar("ParamsT", bound=BaseModel)
-ResultT = TypeVar("ResultT", bound=BaseModel)
-ToolsT = TypeVar("ToolsT")
-
-
 class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
     """Executes one task in a child; it may be run again at any time, so it is idempotent."""
 
@@ -214,8 +232,15 @@ class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
     result: type[ResultT]
 
     @abstractmethod
-    def execute(self, job: JobView, params: ParamsT, shared: JsonValue, tools: ToolsT) -> ResultT:
+    def execute(self, job: JobView[Any], params: ParamsT, shared: Any, tools: ToolsT) -> ResultT:
         """Do the work.
+
+        Parameters
+        ----------
+        job : JobView
+            Of the job type's inputs.
+        shared : BaseModel or None
+            What the stage's planner shared, of the type that the stage names.
 
         Raises
         ------
@@ -225,7 +250,7 @@ class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
             It is tried again.
         """
 
-    def adopt(self, job: JobView, result: ResultT, tools: ToolsT) -> bool:
+    def adopt(self, job: JobView[Any], result: ResultT, tools: ToolsT) -> bool:
         """Whether what an earlier generation made is still there, as its result says.
 
         Then the task is not done again; by default it is.
@@ -233,7 +258,7 @@ class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
         return False
 
     def split(
-        self, job: JobView, params: ParamsT, budget: int, tools: ToolsT
+        self, job: JobView[Any], params: ParamsT, budget: int, tools: ToolsT
     ) -> Iterable[PlannedTask]:
         """Return tasks that do together what one with `params` does, in `budget` bytes each.
 
@@ -246,13 +271,22 @@ class TaskType(ABC, Generic[ParamsT, ResultT, ToolsT]):
 class StageType(ABC, Generic[ToolsT]):
     """A named step of a job type: a planner and the task type of its tasks."""
 
-    name: ClassVar[str]
-    task: TaskType[Any, Any, ToolsT]
+    name: str
     plan_seconds: ClassVar[int] = 600
     max_failures: ClassVar[int] = 5
 
+    @property
+    def shared(self) -> type[BaseModel] | None:
+        """What its planner shares with its tasks; None: nothing."""
+        return None
+
+    @property
     @abstractmethod
-    def plan(self, job: JobView, earlier: EarlierResults, tools: ToolsT) -> StagePlan:
+    def task(self) -> TaskType[Any, Any, ToolsT]:
+        """What its tasks are."""
+
+    @abstractmethod
+    def plan(self, job: JobView[Any], earlier: EarlierResults, tools: ToolsT) -> StagePlan:
         """Turn the job and earlier results into tasks; none is fine."""
 
 
@@ -286,11 +320,11 @@ class JobType(ABC, Generic[InputsT, ToolsT]):
         """
 
     @abstractmethod
-    def intact(self, outputs: JsonValue, tools: ToolsT) -> bool:
-        """Whether all of `outputs` are still there as recorded."""
+    def intact(self, outputs: Any, tools: ToolsT) -> bool:
+        """Whether all of `outputs`, of the job type's own type, are still there as recorded."""
 
     @abstractmethod
-    def clean(self, job: JobView, successful: bool, tools: ToolsT) -> None:
+    def clean(self, job: JobView[InputsT], successful: bool, tools: ToolsT) -> None:
         """Remove what the job no longer needs; idempotent; unless `successful`, its publish too."""
 
     def lineage(self, inputs: InputsT) -> str:

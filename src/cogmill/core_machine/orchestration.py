@@ -1,4 +1,4 @@
-"""JobProcessor submits jobs; AttemptRunner runs attempts in a child and settles them.
+"""JobProcessor submits jobs; TaskProcessor claims, runs and settles what they are made of.
 
 Both only call the transitions of the state. A job type appears here as what its contract says and
 nothing else.
@@ -10,12 +10,20 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
 
 from cogmill.core_machine.child import frames
-from cogmill.core_machine.child.process import Call, ChildDied, ChildProcess, SpareChild
+from cogmill.core_machine.child.process import (
+    Call,
+    ChildDied,
+    ChildProcess,
+    SpareChild,
+    SpareChildren,
+)
 from cogmill.core_machine.contracts import (
     Adoptable,
     Cancelled,
@@ -27,9 +35,9 @@ from cogmill.core_machine.contracts import (
     JobStatus,
     JobType,
     JobTypes,
-    JobView,
     PlannedTask,
     Preflight,
+    Released,
     Retry,
     StageResult,
     Succeeded,
@@ -42,8 +50,9 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.transitions import wakeups
+from cogmill.core_machine.transitions.claims import Claim, ClaimingRow, ClaimT, Processed
 from cogmill.core_machine.transitions.preflight import preflight
-from cogmill.core_machine.transitions.settlement import Settlement
+from cogmill.core_machine.transitions.settlement import Settlement, death_failure, defect
 from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.errors import (
     CogmillError,
@@ -61,6 +70,8 @@ CLEANED_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 MOST_PRIORITY = 2**15 - 1
 """The database keeps it in two bytes."""
+CLEAN_RETRY_SECONDS = 30.0
+"""Seconds until a clean-up that failed is due again; doubled each time, up to 64 times so long."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +98,8 @@ class JobProcessor:
 
     Parameters
     ----------
-    spawn : callable
-        Makes the child that runs preflight; called only when one is needed.
+    children : SpareChildren
+        Where the child comes from that runs preflight; asked only when one is needed.
     """
 
     def __init__(
@@ -96,12 +107,12 @@ class JobProcessor:
         state: StateManager,
         types: JobTypes,
         publisher: WakeupPublisher,
-        spawn: Callable[[], ChildProcess],
+        children: SpareChildren,
     ) -> None:
         self._state = state
         self._types = types
         self._publisher = publisher
-        self._spawn = spawn
+        self._children = children
 
     def submit(
         self, type_id: str, inputs: BaseModel, *, priority: int = 0, force: bool = False
@@ -114,8 +125,9 @@ class JobProcessor:
             Preflight refused the input, another live job owns the destination, or a priority that
             the database has no room for.
         """
-        with SpareChild(self._spawn) as preflights:
-            return self._submit(self._request(type_id, inputs, priority, force), preflights)
+        request = self._request(type_id, inputs, priority, force)
+        with self._children.lent() as preflights:
+            return self._submit(request, preflights)
 
     def submit_all(
         self, type_id: str, many: Iterable[BaseModel], *, priority: int = 0, force: bool = False
@@ -132,7 +144,7 @@ class JobProcessor:
         DatabaseUnavailable
             The database does not answer.
         """
-        with SpareChild(self._spawn) as preflights:
+        with self._children.lent() as preflights:
             for inputs in many:
                 try:
                     request = self._request(type_id, inputs, priority, force)
@@ -186,7 +198,7 @@ class JobProcessor:
         inputs = job_type.inputs.model_validate(newest.inputs)
         before = None if from_stage is None else names.index(from_stage)
         request = _Request(job_type, inputs, newest.priority, anew=True, adopt_before=before)
-        with SpareChild(self._spawn) as preflights:
+        with self._children.lent() as preflights:
             return self._submit(request, preflights)
 
     def _submit(self, request: _Request, preflights: SpareChild) -> Submitted:
@@ -287,31 +299,65 @@ _WHAT: dict[TaskKind, frames.What] = {
 }
 
 
-class Watch(Protocol):
-    """Who looks after an attempt while it runs."""
-
-    def progress(self, done: int) -> None:
-        """Take note of the units done."""
-        ...
-
-    def answered(self) -> None:
-        """Take note that the child is free: what is left is to settle."""
-        ...
-
-    def ordered(self) -> TaskOutcome | None:
-        """Return what to settle when the child was killed on order; None when nobody ordered it."""
-        ...
-
-
-class AttemptRunner:
-    """Runs claimed attempts in a child and settles them."""
+class TaskProcessor:
+    """Claims, runs and settles one task or clean-up: for a slot's loop and for a message alike."""
 
     def __init__(self, state: StateManager, publisher: WakeupPublisher) -> None:
         self._state = state
         self._publisher = publisher
         self._settlement = Settlement(state)
 
-    def run(self, attempt: Attempt, child: ChildProcess, watch: Watch) -> TaskOutcome:
+    def process(
+        self, row: ClaimingRow[ClaimT], child: ChildProcess, reference: str | None = None
+    ) -> Processed:
+        """Claim one piece of work, run it in a child, and settle it.
+
+        Parameters
+        ----------
+        row : ClaimingRow
+            In whose name it is claimed.
+        child : ChildProcess
+            A living one; it may be dead afterwards.
+        reference : str, optional
+            The job whose work comes first.
+
+        Raises
+        ------
+        CogmillError
+            The database did not answer before anything was claimed.
+        """
+        claim = row.claim(child, partial(self._find, reference))
+        if claim is None:
+            return Processed.NOTHING
+        settled = False
+        try:
+            settled = self._work_on(claim, child)
+        except CogmillError as error:
+            # It is in the middle of a talk that nobody will end.
+            child.kill()
+            log.warning("what was claimed is not settled: %s", error)
+        except Exception:
+            child.kill()
+            log.exception("what was claimed met a defect")
+        finally:
+            row.let_go(claim, settled=settled)
+        return Processed.SETTLED if settled else Processed.UNSETTLED
+
+    def _find(self, reference: str | None, incarnation: UUID, free: int) -> Task | CleanUp | None:
+        tasks = self._state.tasks
+        first = tasks.claim(incarnation, free, job_id=reference) if reference else None
+        return first or tasks.claim(incarnation, free) or self._state.cleanups.claim(incarnation)
+
+    def _work_on(self, claim: Claim, child: ChildProcess) -> bool:
+        """Do it; return whether its outcome is written, so that nothing of it is in doubt."""
+        match claim.work:
+            case Task() as task:
+                self.run(Attempt(task=task, incarnation=claim.incarnation), child, claim)
+            case CleanUp() as owed:
+                self._clean(owed, child, claim)
+        return claim.ordered() is None
+
+    def run(self, attempt: Attempt, child: ChildProcess, claim: Claim) -> TaskOutcome:
         """Run one attempt and settle it.
 
         Returns
@@ -325,8 +371,8 @@ class AttemptRunner:
             The database does not answer: whether the attempt is settled is not known.
         """
         try:
-            outcome, planned, shared = self._run(attempt, child, watch)
-            watch.answered()
+            outcome, planned, shared = self._run(attempt, child, claim)
+            claim.answered()
             settled = self._settlement.settle(attempt, outcome, planned, shared)
         except TransientError:
             raise
@@ -335,7 +381,7 @@ class AttemptRunner:
             trace = None if isinstance(error, CogmillError) else error
             log.warning("task %s met a defect: %s", attempt.task.label, error, exc_info=trace)
             child.kill()
-            outcome = _defect(error)
+            outcome = defect(error)
             settled = self._settlement.settle(attempt, outcome)
         if settled is Settled.LOST:
             return Cancelled()
@@ -346,14 +392,14 @@ class AttemptRunner:
         return outcome
 
     def _run(
-        self, attempt: Attempt, child: ChildProcess, watch: Watch
+        self, attempt: Attempt, child: ChildProcess, claim: Claim
     ) -> tuple[TaskOutcome, list[PlannedTask], JsonValue]:
         try:
             request = self._request(attempt)
-            call = _Call(self._state, attempt.task, watch.progress)
+            call = _Call(self._state, attempt.task, claim.progress)
             answer, planned = child.run(request, self._state.jobs.payload, call)
         except ChildDied as death:
-            return watch.ordered() or Retry(failure=_death(death)), [], None
+            return claim.ordered() or Retry(failure=death_failure(death)), [], None
         match answer:
             case frames.Returned(value=value, peak_memory=peak):
                 if attempt.task.kind is not TaskKind.WORK:
@@ -371,7 +417,7 @@ class AttemptRunner:
         stage, shared, prepared = self._state.jobs.stage_shared(task.job_id, task.position)
         return frames.Run(
             what=_WHAT[task.kind],
-            job=_view(job, task.label),
+            job=_running(job, task.label),
             prepared=prepared,
             shared=shared,
             stage=stage,
@@ -381,23 +427,30 @@ class AttemptRunner:
             whole=task.split_memory or 0,
         )
 
-    def clean(
-        self, claimed: CleanUp, child: ChildProcess, settle: Callable[[Failure | None], None]
-    ) -> None:
-        """Run one clean-up that is owed and settle it through `settle`."""
-        job = self._state.jobs.get(claimed.job_id)
+    def _clean(self, owed: CleanUp, child: ChildProcess, claim: Claim) -> None:
+        job = self._state.jobs.get(owed.job_id)
         request = frames.Run(
             what="clean",
-            job=_view(job, f"c{claimed.attempt}"),
+            job=_running(job, f"c{owed.attempt}"),
             prepared=job.prepared,
-            successful=claimed.result_stays,
+            successful=owed.result_stays,
         )
         try:
             answer, _ = child.run(request, self._state.jobs.payload, Call())
         except ChildDied as death:
-            settle(_death(death))
-            raise
-        settle(answer.failure if isinstance(answer, frames.Raised) else None)
+            if isinstance(claim.ordered(), Released):
+                return  # signing off gives it back
+            self._settle_clean_up(owed, claim.incarnation, death_failure(death))
+            return
+        failure = answer.failure if isinstance(answer, frames.Raised) else None
+        self._settle_clean_up(owed, claim.incarnation, failure)
+
+    def _settle_clean_up(self, owed: CleanUp, incarnation: UUID, failure: Failure | None) -> None:
+        delay = 0.0
+        if failure is not None:
+            log.warning("clean-up after job %s failed: %s", owed.job_id[:12], failure)
+            delay = CLEAN_RETRY_SECONDS * 2.0 ** min(owed.attempt - 1, 6)
+        self._state.cleanups.settle(incarnation, owed, failure, delay)
 
 
 class _Call(Call):
@@ -418,8 +471,8 @@ class _Call(Call):
         self._progress(done)
 
 
-def _view(job: Job, attempt: str) -> JobView:
-    return JobView(
+def _running(job: Job, attempt: str) -> frames.RunningJob:
+    return frames.RunningJob(
         id=job.id,
         lineage=job.lineage,
         generation=job.generation,
@@ -428,23 +481,5 @@ def _view(job: Job, attempt: str) -> JobView:
         inputs=job.inputs,
         source_identity=job.source_identity,
         engine=job.engine,
-        prepared=None,
         attempt=attempt,
     )
-
-
-def _defect(error: Exception) -> Failed | Retry:
-    if isinstance(error, CogmillError):
-        message = error.message
-        return Failed(
-            failure=Failure(
-                code=error.code, cause=Cause.PERMANENT, message=message, remedy=error.remedy
-            )
-        )
-    message = f"{type(error).__name__}: {error}"[:1000]
-    return Retry(failure=Failure(code="defect", cause=Cause.TRANSIENT, message=message))
-
-
-def _death(death: ChildDied) -> Failure:
-    cause = Cause.MEMORY if death.of_memory else Cause.LOST
-    return Failure(code="child-died", cause=cause, message=str(death))

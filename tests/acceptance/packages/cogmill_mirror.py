@@ -7,7 +7,7 @@ import os
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
 from cogmill.core_machine.contracts import (
     EarlierResults,
@@ -53,7 +53,7 @@ class Look(TaskType[Wish, Reflection, Any]):
     params = Wish
     result = Reflection
 
-    def execute(self, job: JobView, params: Wish, shared: JsonValue, tools: Any) -> Reflection:
+    def execute(self, job: JobView[Inputs], params: Wish, shared: None, tools: Any) -> Reflection:
         with gdal.environment(tools.gdal_cache):
             if params.overreach:
                 _overreach(job)
@@ -68,7 +68,7 @@ class Look(TaskType[Wish, Reflection, Any]):
         )
 
 
-def _overreach(job: JobView) -> None:
+def _overreach(job: JobView[Inputs]) -> None:
     """Have GDAL ask for source pixels that are not held."""
     # Here and not at the top: a parent, which loads no GDAL, imports this module too.
     from cogmill.job_types.raster_to_cog.prepared import plan_of
@@ -112,10 +112,10 @@ def _library() -> Any:
 class Looking(StageType[Any]):
     """One look."""
 
-    name: ClassVar[str] = "looking"
+    name = "looking"
     task = Look()
 
-    def plan(self, job: JobView, earlier: EarlierResults, tools: Any) -> StagePlan:
+    def plan(self, job: JobView[Inputs], earlier: EarlierResults, tools: Any) -> StagePlan:
         needs = Requirements(memory=1 << 20)
         return StagePlan(tasks=(PlannedTask(key="look", params={}, requires=needs),))
 
@@ -141,8 +141,8 @@ class Mirror(JobType[Inputs, Any]):
             plan_memory=1 << 20,
         )
 
-    def intact(self, outputs: JsonValue, tools: Any) -> bool:
+    def intact(self, outputs: Any, tools: Any) -> bool:
         return True
 
-    def clean(self, job: JobView, successful: bool, tools: Any) -> None:
+    def clean(self, job: JobView[Inputs], successful: bool, tools: Any) -> None:
         return

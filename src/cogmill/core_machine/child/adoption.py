@@ -12,7 +12,7 @@ def adopting(
     planned: Iterable[PlannedTask],
     adoptable: Iterable[Adoptable],
     task: TaskType[Any, Any, Any],
-    job: JobView,
+    job: JobView[Any],
     tools: Any,
 ) -> Iterator[PlannedTask]:
     """Mark the planned tasks whose result is there already.

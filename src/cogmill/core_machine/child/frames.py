@@ -16,7 +16,6 @@ from pydantic import Field, JsonValue, TypeAdapter
 from cogmill.core_machine.contracts import (
     Adoptable,
     Failure,
-    JobView,
     PlannedTask,
     Previous,
     StageResult,
@@ -75,6 +74,20 @@ class Examine(Value):
 What = Literal["plan", "execute", "split", "clean"]
 
 
+class RunningJob(Value):
+    """A job as it travels to a child, which parses its inputs; see `contracts.JobView`."""
+
+    id: str
+    lineage: str
+    generation: int
+    type: str
+    version: int
+    inputs: dict[str, JsonValue]
+    source_identity: str
+    engine: str
+    attempt: str
+
+
 class Run(Value):
     """Plan a stage, execute a task, plan one again, or clean up after a job.
 
@@ -83,7 +96,7 @@ class Run(Value):
 
     kind: Literal["run"] = "run"
     what: What
-    job: JobView
+    job: RunningJob
     prepared: str
     shared: str | None = None
     stage: str = ""

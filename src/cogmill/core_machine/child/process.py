@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -275,11 +276,15 @@ class SpareChild:
     ----------
     spawn : callable
         Makes it.
+    child : ChildProcess, optional
+        One that is there already.
     """
 
-    def __init__(self, spawn: Callable[[], ChildProcess]) -> None:
+    def __init__(
+        self, spawn: Callable[[], ChildProcess], child: ChildProcess | None = None
+    ) -> None:
         self._spawn = spawn
-        self._child: ChildProcess | None = None
+        self._child = child
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -287,8 +292,8 @@ class SpareChild:
 
     def __exit__(self, *raised: object) -> None:
         """End the child, if there is one."""
-        if self._child is not None:
-            self._child.close()
+        if (child := self.release()) is not None:
+            child.close()
 
     def get(self) -> ChildProcess:
         """Return a living child."""
@@ -297,3 +302,59 @@ class SpareChild:
             self._child = None
         self._child = self._child or self._spawn()
         return self._child
+
+    def release(self) -> ChildProcess | None:
+        """Give the child away, if there is one."""
+        child, self._child = self._child, None
+        return child
+
+
+class SpareChildren:
+    """Children between two uses: to start one takes longer than most questions.
+
+    One is kept at most, and only where the main thread spawned it: the kernel ends a child with
+    its thread, and who takes it over must not lose it.
+
+    Parameters
+    ----------
+    spawn : callable
+        Makes a child.
+    """
+
+    def __init__(self, spawn: Callable[[], ChildProcess]) -> None:
+        self._spawn = spawn
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._kept: ChildProcess | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[SpareChild]:
+        """Lend a child to one caller, for one question after another."""
+        spare = SpareChild(self._spawn, self._take())
+        try:
+            yield spare
+        finally:
+            if (child := spare.release()) is not None:
+                self._keep(child)
+
+    def take(self) -> ChildProcess:
+        """Return a living child for good: the one that is kept, or a new one."""
+        return SpareChild(self._spawn, self._take()).get()
+
+    def close(self) -> None:
+        """End the child that is kept; in a fork nothing happens, because it is the parent's."""
+        if os.getpid() == self._pid and (child := self._take()) is not None:
+            child.close()
+
+    def _take(self) -> ChildProcess | None:
+        with self._lock:
+            child, self._kept = self._kept, None
+        return child
+
+    def _keep(self, child: ChildProcess) -> None:
+        lasting = threading.current_thread() is threading.main_thread()
+        with self._lock:
+            if lasting and child.alive and self._kept is None:
+                self._kept = child
+                return
+        child.close()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from pydantic import JsonValue
 
+from cogmill.core_machine.child.process import ChildDied
 from cogmill.core_machine.contracts import (
     Cancelled,
     Cause,
@@ -23,6 +24,7 @@ from cogmill.core_machine.contracts import (
 )
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.tasks import Attempt, Settled
+from cogmill.errors import CogmillError
 
 MAX_BACKOFF_SECONDS = 600.0
 MEMORY_DEATHS = 2
@@ -86,3 +88,22 @@ def decided(task: Task, outcome: TaskOutcome) -> TaskOutcome:
 def exponential(failures: int) -> float:
     """Return seconds with jitter; the first retry is soon, since most causes pass at once."""
     return min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.5)
+
+
+def defect(error: Exception) -> Failed | Retry:
+    """Return what an attempt comes to whose settling met an error that was not foreseen."""
+    if isinstance(error, CogmillError):
+        message = error.message
+        return Failed(
+            failure=Failure(
+                code=error.code, cause=Cause.PERMANENT, message=message, remedy=error.remedy
+            )
+        )
+    message = f"{type(error).__name__}: {error}"[:1000]
+    return Retry(failure=Failure(code="defect", cause=Cause.TRANSIENT, message=message))
+
+
+def death_failure(death: ChildDied) -> Failure:
+    """Return what a person is told about an attempt whose child died."""
+    cause = Cause.MEMORY if death.of_memory else Cause.LOST
+    return Failure(code="child-died", cause=cause, message=str(death))

@@ -1,17 +1,23 @@
-"""The worker of whatever process a host has: each message does one piece of work in it."""
+"""The worker that a message's process is: a queue trigger holds it and hands it each message."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
+from cogmill.core_machine.child.process import ChildProcess
+from cogmill.core_machine.orchestration import TaskProcessor
+from cogmill.core_machine.transitions.claims import Processed
+from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.core_machine.worker.worker import Worker
+from cogmill.errors import TransientError
 
 
-class TaskProcessor:
-    """The queue trigger: does one piece of work a message, in whatever process the host has.
+class MessageHost:
+    """Does one piece of work a message, in whatever process the host has.
 
     The process becomes a worker at its first message and stays one: its threads beat between
     messages, its children wait for the next. A fork of it becomes a worker of its own.
@@ -19,12 +25,12 @@ class TaskProcessor:
     Parameters
     ----------
     open_worker : callable
-        Opens what a worker needs, and the worker, not yet started; once in each process.
+        Opens what a worker on demand needs; once in each process.
     """
 
-    def __init__(self, open_worker: Callable[[], AbstractContextManager[Worker]]) -> None:
+    def __init__(self, open_worker: Callable[[], AbstractContextManager[WorkerOnDemand]]) -> None:
         self._open_worker = open_worker
-        self._hosts: dict[int, _Host] = {}
+        self._opened: dict[int, _Opened] = {}
 
     def process(self, reference: str) -> bool:
         """Do one task or clean-up: of the job `reference`, or else whatever is due.
@@ -45,29 +51,120 @@ class TaskProcessor:
         Raises
         ------
         TransientError
-            The database does not answer; let the message be delivered again.
+            The database does not answer, or the worker is stopping; let the message be delivered
+            again.
         """
-        # By process, and never a lock from before a fork, which a thread that is gone may hold.
-        host = self._hosts.setdefault(os.getpid(), _Host(self._open_worker))
-        return host.worker().do_one(reference)
+        # Looked up by process, because a fork inherits the table: a lock of its parent's may be
+        # held by a thread that the fork does not have.
+        opened = self._opened.setdefault(os.getpid(), _Opened(self._open_worker))
+        return opened.worker().process(reference)
 
     def close(self) -> None:
         """Give back what runs and sign off."""
-        host = self._hosts.pop(os.getpid(), None)
-        if host is not None:
-            host.close()
+        opened = self._opened.pop(os.getpid(), None)
+        if opened is not None:
+            opened.close()
 
 
-class _Host:
+class WorkerOnDemand:
+    """A worker without slots: whoever calls `process` lends it the thread, and it lends a child.
+
+    Parameters
+    ----------
+    worker : Worker
+        Not yet started.
+    spawn : callable
+        Makes a child.
+    most : int
+        Children that work at once; further calls wait.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        processor: TaskProcessor,
+        publisher: WakeupPublisher,
+        spawn: Callable[[], ChildProcess],
+        most: int,
+    ) -> None:
+        self._worker = worker
+        self._processor = processor
+        self._publisher = publisher
+        self._spawn = spawn
+        # One thread that stays: the kernel ends a child with the thread that spawned it, and the
+        # threads of messages come and go.
+        self._spawner = ThreadPoolExecutor(1, "cogmill-spawn")
+        self._free = threading.Semaphore(most)
+        self._idle: list[ChildProcess] = []
+
+    def start(self) -> None:
+        """Make the row, and keep it alive from now on."""
+        with self._lent() as child:
+            self._worker.row.register(child)
+        self._worker.start()
+
+    def process(self, reference: str) -> bool:
+        """Do one piece of work; see `MessageHost.process`."""
+        row = self._worker.row
+        if row.is_stale:
+            self._worker.heartbeat.step()  # the host slept: the row may be gone
+        with self._lent() as child:
+            processed = self._processor.process(row, child, reference)
+        if processed is Processed.NOTHING:
+            return False
+        self._publisher.wake(reference)
+        return True
+
+    def stop(self) -> None:
+        """Give back what runs, sign off and end the children."""
+        self._worker.stop()
+        self._spawner.shutdown()
+        for child in self._idle:
+            child.close()
+
+    @contextmanager
+    def _lent(self) -> Iterator[ChildProcess]:
+        """Give a living child to one caller, and keep it for the next if it lives on."""
+        while not self._free.acquire(timeout=0.5):
+            self._refuse_while_stopping()
+        try:
+            self._refuse_while_stopping()
+            child = self._waiting() or self._spawner.submit(self._spawn).result()
+            try:
+                yield child
+            finally:
+                if child.alive and not self._worker.row.in_flight.draining:
+                    self._idle.append(child)
+                else:
+                    child.close()
+        finally:
+            self._free.release()
+
+    def _waiting(self) -> ChildProcess | None:
+        """Return a living child that waits for work, if there is one."""
+        with suppress(IndexError):
+            while True:
+                child = self._idle.pop()
+                if child.alive:
+                    return child
+                child.close()
+        return None
+
+    def _refuse_while_stopping(self) -> None:
+        if self._worker.row.in_flight.draining:
+            raise TransientError("the worker is stopping", "deliver the message again")
+
+
+class _Opened:
     """The worker of one process, opened at its first use."""
 
-    def __init__(self, open_worker: Callable[[], AbstractContextManager[Worker]]) -> None:
+    def __init__(self, open_worker: Callable[[], AbstractContextManager[WorkerOnDemand]]) -> None:
         self._open_worker = open_worker
         self._lock = threading.Lock()
         self._parts = ExitStack()
-        self._worker: Worker | None = None
+        self._worker: WorkerOnDemand | None = None
 
-    def worker(self) -> Worker:
+    def worker(self) -> WorkerOnDemand:
         with self._lock:
             if self._worker is None:
                 worker = self._parts.enter_context(self._open_worker())

@@ -1,4 +1,4 @@
-"""What the slots of a worker are busy with.
+"""What a worker holds: claimed attempts and clean-ups that are not settled yet.
 
 The lock is short: it is never held during a call of the database, so that a silent one stops
 nobody from killing children.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from uuid import UUID
 
 from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import (
     Cancelled,
     Cause,
+    CleanUp,
     Failure,
     Released,
     Retry,
@@ -26,21 +28,26 @@ from cogmill.core_machine.state.workers import Order, Progress
 log = logging.getLogger(__name__)
 
 CLEAN_SECONDS = 600.0
-"""How long one clean-up may take; a task's deadline comes with the task."""
+"""Seconds that one clean-up may take; a task's deadline comes with the task."""
 
 
-@dataclass
-class Held:
-    """One attempt or, without a task, one clean-up; the `Watch` of its run."""
+@dataclass(eq=False)
+class InFlight:
+    """One claimed attempt or clean-up and the child that works on it."""
 
-    job_id: str
+    work: Task | CleanUp
+    incarnation: UUID
     child: ChildProcess
-    task: Task | None = None
     done: int = 0
     order: str | None = None
     settling: bool = False
-    since: float = 0.0
-    moved: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+    moved: float = field(default_factory=time.monotonic)
+
+    @property
+    def task(self) -> Task | None:
+        """The task; None for a clean-up."""
+        return self.work if isinstance(self.work, Task) else None
 
     def progress(self, done: int) -> None:
         """Take note of the units done."""
@@ -78,31 +85,35 @@ class Held:
             self.child.kill()
 
 
-class HeldWork:
-    """What each slot holds, by its thread."""
+class Holdings:
+    """All that a worker has in flight."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[int, Held] = {}
+        self._held: list[InFlight] = []
         self._draining = False
 
-    def put(self, held: Held) -> bool:
-        """Note what the calling slot is about to work on; false when the worker drains."""
+    @property
+    def draining(self) -> bool:
+        """Whether nothing more can be put."""
+        return self._draining
+
+    def put(self, claimed: InFlight) -> bool:
+        """Note what is about to be worked on; false when the worker drains."""
         with self._lock:
             if not self._draining:
-                held.since = held.moved = time.monotonic()
-                self._held[threading.get_ident()] = held
+                self._held.append(claimed)
             return not self._draining
 
-    def drop(self) -> None:
-        """Note that the calling slot is free."""
+    def drop(self, claimed: InFlight) -> None:
+        """Note that nobody works on it any more."""
         with self._lock:
-            self._held.pop(threading.get_ident(), None)
+            self._held.remove(claimed)
 
-    def all(self) -> list[Held]:
-        """Return what is held now."""
+    def all(self) -> list[InFlight]:
+        """Return what is in flight now."""
         with self._lock:
-            return list(self._held.values())
+            return list(self._held)
 
     def drain(self) -> None:
         """From now on nothing can be put."""
@@ -140,7 +151,10 @@ class HeldWork:
         """Return what a heartbeat says of every attempt."""
         return [
             Progress(
-                task_id=held.task.id, attempt=held.task.attempt, job_id=held.job_id, done=held.done
+                task_id=held.task.id,
+                attempt=held.task.attempt,
+                job_id=held.task.job_id,
+                done=held.done,
             )
             for held in self.all()
             if held.task is not None

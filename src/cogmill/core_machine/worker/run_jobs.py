@@ -99,7 +99,7 @@ def run_jobs(state: StateManager, worker: Worker, job_ids: Sequence[str], watch:
             watch.on_look(look)
             if not look.open:
                 # What the last beat reported is over, and clean-up waits for that.
-                worker.beat()
+                worker.heartbeat.step()
                 worker.wake()
                 _until_clean(state, job_ids, watch)
                 break

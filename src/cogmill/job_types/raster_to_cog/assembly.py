@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
 from cogmill.job_types.raster_to_cog import places
+from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.limits import STILL_SECONDS, TASK_SECONDS
+from cogmill.job_types.raster_to_cog.outputs import Counted
 from cogmill.job_types.raster_to_cog.pixel_tasks import (
     counted_reads,
     opened_parts,
     opened_pixels,
-    shared_rows,
     stage_tile,
     write_piece,
 )
 from cogmill.job_types.raster_to_cog.prepared import plan_of, prepared_of
 from cogmill.job_types.raster_to_cog.results import (
     AssembleParams,
-    Counted,
     Fragment,
     PieceResult,
+    PieceTable,
     TileParams,
     TileResult,
+    TileTable,
     tile_key,
 )
 from cogmill.job_types.tools import Tools
@@ -60,7 +62,9 @@ from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject
 
 
-def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: Tools) -> TileResult:
+def make_fragment(
+    job: JobView[Inputs], params: TileParams, shared: PieceTable, tools: Tools
+) -> TileResult:
     """Compute, encode, verify and commit one fragment of an output tile; see `TileTask`."""
     prepared = prepared_of(job)
     plan = prepared.plan
@@ -83,7 +87,7 @@ def make_fragment(job: JobView, params: TileParams, shared: JsonValue, tools: To
     return _result(params, staged, encoded.tile, counted, reduced)
 
 
-def split_tile(job: JobView, params: TileParams, budget: int) -> Iterator[PlannedTask]:
+def split_tile(job: JobView[Inputs], params: TileParams, budget: int) -> Iterator[PlannedTask]:
     """Yield the fragments of a tile, or of a fragment, that need no more than `budget` each."""
     plan = plan_of(job)
     tile = plan.tile(params.row, params.col)
@@ -99,14 +103,14 @@ def split_tile(job: JobView, params: TileParams, budget: int) -> Iterator[Planne
 
 
 def assemble_tile(
-    job: JobView, params: AssembleParams, shared: JsonValue, tools: Tools
+    job: JobView[Inputs], params: AssembleParams, shared: TileTable, tools: Tools
 ) -> TileResult:
     """Put one output tile together from its fragments; see `AssembleTask`."""
     plan = plan_of(job)
     tile = plan.tile(params.row, params.col)
     image = plan.tile_image(tile)
     fragments = _fragments(shared, tile)
-    valid = sum(EncodedTile.model_validate(fragment.index).valid_pixels for fragment in fragments)
+    valid = sum(fragment.index.valid_pixels for fragment in fragments)
     if not valid:
         return TileResult(
             row=params.row, col=params.col, staged=None, index=None, counted=Counted()
@@ -142,16 +146,16 @@ def assemble_tile(
     return TileResult(
         row=params.row,
         col=params.col,
-        staged=staged.model_dump(mode="json"),
-        index=index.model_dump(mode="json"),
+        staged=staged,
+        index=index,
         counted=Counted(),
         assembled=True,
     )
 
 
-def _third(job: JobView, image: CogImage, position: int) -> UpperLevels | None:
+def _third(job: JobView[Inputs], image: CogImage, position: int) -> UpperLevels | None:
     """Return what encodes the exact third overview behind a tile of one COG, if it needs one."""
-    if not image.codec.lossy or places.destination(job).is_collection:
+    if not image.codec.lossy or job.inputs.target.is_collection:
         return None
     exact = image.model_copy(update={"codec": image.codec.exact})
     method = plan_of(job).overview_resampling
@@ -168,31 +172,51 @@ def _told(cog: OneCog, tools: Tools) -> Iterator[bytes]:
         yield chunk
 
 
-def _reduced(image: CogImage, fragments: list[TileResult], tools: Tools) -> Iterator[PixelRows]:
-    pieces = [
-        Piece.model_validate(fragment.fragment.reduced.piece)
-        for fragment in fragments
-        if fragment.fragment is not None and fragment.fragment.reduced is not None
-    ]
+def _reduced(image: CogImage, fragments: list[_Filled], tools: Tools) -> Iterator[PixelRows]:
+    pieces = [fragment.reduced for fragment in fragments]
     return reduced_rows(image, pieces, lambda name: tools.storage.open(Location.parse(name)))
 
 
-def _fragments(shared: JsonValue, tile: OutputTile) -> list[TileResult]:
+@dataclass(frozen=True)
+class _Filled:
+    """A fragment that holds something.
+
+    Attributes
+    ----------
+    window : Window
+        On the target grid.
+    staged : StagedObject
+        Its encoded blocks.
+    index : EncodedTile
+        Where they lie.
+    reduced : Piece
+        The exact pixels of its first overview.
+    """
+
+    window: Window
+    staged: StagedObject
+    index: EncodedTile
+    reduced: Piece
+
+
+def _fragments(shared: TileTable, tile: OutputTile) -> list[_Filled]:
     """Return the fragments of a tile that hold anything."""
-    rows = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
-    return [
-        row for row in rows if (row.row, row.col) == (tile.row, tile.col) and row.staged is not None
-    ]
+    found = []
+    for row in shared.tiles:
+        match row:
+            case TileResult(
+                staged=StagedObject() as staged,
+                index=EncodedTile() as index,
+                fragment=Fragment(window=window, reduced=PieceResult(piece=reduced)),
+            ) if (row.row, row.col) == (tile.row, tile.col):
+                found.append(_Filled(Window.of(window), staged, index, reduced))
+    return found
 
 
-def _part(fragment: TileResult, tile: OutputTile) -> EncodedPart:
-    if fragment.fragment is None:
-        raise ValueError("a whole output tile where a fragment is due")
+def _part(fragment: _Filled, tile: OutputTile) -> EncodedPart:
     return EncodedPart(
-        window=Window.of(fragment.fragment.window).shift(
-            -tile.window.col_off, -tile.window.row_off
-        ),
-        blocks=EncodedTile.model_validate(fragment.index).blocks,
+        window=fragment.window.shift(-tile.window.col_off, -tile.window.row_off),
+        blocks=fragment.index.blocks,
     )
 
 
@@ -223,8 +247,8 @@ def _result(
     return TileResult(
         row=params.row,
         col=params.col,
-        staged=None if staged is None else staged.model_dump(mode="json"),
-        index=None if index is None else index.model_dump(mode="json"),
+        staged=staged,
+        index=index,
         counted=counted,
         fragment=Fragment(window=_work(params).rectangle, reduced=reduced),
     )

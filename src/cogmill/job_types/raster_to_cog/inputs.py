@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.storage.location import Location
 
 
 class Inputs(PlanOptions):
@@ -10,14 +11,27 @@ class Inputs(PlanOptions):
 
     Attributes
     ----------
-    source : str
-        Absolute location of the raster.
-    destination : str
-        Absolute location: ``*.tif`` is one COG, a collection (ending in ``/``) a mosaic.
+    source : Location
+        The raster.
+    destination : Location or None
+        ``*.tif`` is one COG, a collection (ending in ``/``) a mosaic; None asks for a plan alone.
     overwrite : bool
         Hint: foreign files in the destination may be replaced.
     """
 
-    source: str
-    destination: str
+    source: Location
+    destination: Location | None = None
     overwrite: bool = False
+
+    @property
+    def target(self) -> Location:
+        """Where the result goes.
+
+        Raises
+        ------
+        ValueError
+            A plan alone was asked for.
+        """
+        if self.destination is None:
+            raise ValueError("no destination: a plan alone was asked for")
+        return self.destination

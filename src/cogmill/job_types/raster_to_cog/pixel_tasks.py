@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-
-from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import JobView, PlannedTask, Requirements
 from cogmill.job_types.raster_to_cog import places
+from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.limits import TASK_SECONDS
 from cogmill.job_types.raster_to_cog.members import opened_reader
+from cogmill.job_types.raster_to_cog.outputs import Counted
 from cogmill.job_types.raster_to_cog.prepared import Prepared, plan_of, prepared_of
 from cogmill.job_types.raster_to_cog.raster_preflight import opened_as_planned
 from cogmill.job_types.raster_to_cog.results import (
-    Counted,
     OverviewsResult,
     PieceParams,
     PieceResult,
+    PieceTable,
     TileParams,
     TileResult,
     piece_key,
 )
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
-from cogmill.raster.cog.block_index import EncodedTile
 from cogmill.raster.cog.joining import EncodedPart, JoinedParts
 from cogmill.raster.cog.tile_encoding import TILE_OVERVIEWS, encode_tile
 from cogmill.raster.cog.upper_levels import UpperLevels, cog_levels
 from cogmill.raster.cog.verify import verify_cog
 from cogmill.raster.geometry.grid import OutputTile, Window
-from cogmill.raster.intermediate.piece_reading import Piece, PieceIndex, PieceReader
+from cogmill.raster.intermediate.piece_reading import PieceIndex, PieceReader
 from cogmill.raster.intermediate.piece_writing import HeldRows, PieceWriter
 from cogmill.raster.make.tile_maker import TileMaker
 from cogmill.raster.plan.fitting import smaller_pieces
@@ -48,16 +47,15 @@ MOST_OPEN = 256
 _CHUNK = 8 << 20
 
 
-def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
+def make_piece(job: JobView[Inputs], params: PieceParams, tools: Tools) -> PieceResult:
     """Read one source piece, each strip once, and write it as an intermediate; see `PieceTask`."""
     prepared = prepared_of(job)
     plan = prepared.plan
     window = Window.of(params.window)
     stem = f"piece_{params.number:06d}"
-    source = Location.parse(str(job.inputs["source"]))
     with (
         gdal.environment(tools.gdal_cache),
-        opened_as_planned(source, prepared, tools) as (data, mask),
+        opened_as_planned(job.inputs.source, prepared, tools) as (data, mask),
     ):
         if plan.streamed:
             strips = StreamedPiece(plan.structure, window, data, mask)
@@ -69,7 +67,7 @@ def make_piece(job: JobView, params: PieceParams, tools: Tools) -> PieceResult:
     return made.model_copy(update={"counted": counted_reads(reader.counts)})
 
 
-def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[PlannedTask]:
+def split_piece(job: JobView[Inputs], params: PieceParams, budget: int) -> Iterator[PlannedTask]:
     """Yield the pieces that make up one and need no more than `budget` each."""
     needs, windows = smaller_pieces(plan_of(job), Window.of(params.window), budget)
     for window in windows:
@@ -81,17 +79,15 @@ def split_piece(job: JobView, params: PieceParams, budget: int) -> Iterator[Plan
         )
 
 
-def write_piece(job: JobView, stem: str, writer: PieceWriter, tools: Tools) -> PieceResult:
+def write_piece(job: JobView[Inputs], stem: str, writer: PieceWriter, tools: Tools) -> PieceResult:
     """Commit what a writer encodes as an intermediate."""
     staged = places.commit_intermediate(job, stem, writer.chunks(), tools)
-    return PieceResult(
-        piece=writer.piece(str(staged.final)).model_dump(mode="json"),
-        counted=Counted(),
-        staged=staged.model_dump(mode="json"),
-    )
+    return PieceResult(piece=writer.piece(str(staged.final)), counted=Counted(), staged=staged)
 
 
-def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools) -> TileResult:
+def make_tile(
+    job: JobView[Inputs], params: TileParams, shared: PieceTable, tools: Tools
+) -> TileResult:
     """Compute, encode, verify and stage one output tile; see `TileTask`."""
     prepared = prepared_of(job)
     plan = prepared.plan
@@ -104,7 +100,7 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
             image,
             maker.rows(reads),
             plan.overview_resampling,
-            keeps_third=not places.destination(job).is_collection,
+            keeps_third=not job.inputs.target.is_collection,
         )
         counted = counted_reads(reader.counts, maker.widened)
         if encoded.tile.valid_pixels == 0:
@@ -118,16 +114,18 @@ def make_tile(job: JobView, params: TileParams, shared: JsonValue, tools: Tools)
     return TileResult(
         row=params.row,
         col=params.col,
-        staged=staged.model_dump(mode="json"),
-        index=encoded.tile.model_dump(mode="json"),
+        staged=staged,
+        index=encoded.tile,
         counted=counted,
     )
 
 
-def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsResult:
+def make_overviews(
+    job: JobView[Inputs], tiles: Iterable[TileResult], tools: Tools
+) -> OverviewsResult:
     """Compute the upper levels of one COG from the third level of its tiles, streaming."""
     plan = prepared_of(job).plan
-    with gdal.environment(tools.gdal_cache), joined_tiles(plan, shared, tools) as parts:
+    with gdal.environment(tools.gdal_cache), joined_tiles(plan, tiles, tools) as parts:
         upper = UpperLevels(
             plan.image,
             plan.overview_resampling,
@@ -135,27 +133,27 @@ def make_overviews(job: JobView, shared: JsonValue, tools: Tools) -> OverviewsRe
             given=TILE_OVERVIEWS,
         )
         staged = places.commit_intermediate(job, "overviews", upper.chunks(parts.coarsest()), tools)
-    return OverviewsResult(
-        staged=staged.model_dump(mode="json"), blocks=upper.blocks().model_dump(mode="json")
-    )
+    return OverviewsResult(staged=staged, blocks=upper.blocks())
 
 
 @contextmanager
-def joined_tiles(plan: RasterPlan, shared: JsonValue, tools: Tools) -> Iterator[JoinedParts]:
+def joined_tiles(
+    plan: RasterPlan, tiles: Iterable[TileResult], tools: Tools
+) -> Iterator[JoinedParts]:
     """Open the encoded output tiles of a job as one; each is opened when it is first read."""
-    tiles = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
-    written = [tile for tile in tiles if tile.staged is not None]
-    parts = []
-    for tile in written:
-        told = EncodedTile.model_validate(tile.index)
-        parts.append(EncodedPart(plan.tile(tile.row, tile.col).window, told.blocks, told.third))
-    with opened_parts([tile.staged for tile in written], tools) as read:
+    parts, objects = [], []
+    for tile in tiles:
+        if tile.staged is not None and tile.index is not None:
+            window = plan.tile(tile.row, tile.col).window
+            parts.append(EncodedPart(window, tile.index.blocks, tile.index.third))
+            objects.append(tile.staged)
+    with opened_parts(objects, tools) as read:
         yield JoinedParts(image=plan.image, parts=parts, overviews=TILE_OVERVIEWS, read=read)
 
 
 @contextmanager
 def opened_parts(
-    objects: Sequence[Mapping[str, JsonValue] | None], tools: Tools
+    objects: Sequence[StagedObject], tools: Tools
 ) -> Iterator[Callable[[int, int, int], bytes]]:
     """Give a function that reads committed objects by number, offset and length.
 
@@ -169,8 +167,8 @@ def opened_parts(
             if number not in opened:
                 if len(opened) >= MOST_OPEN:
                     opened.pop(next(iter(opened))).close()
-                staged = StagedObject.model_validate(objects[number])
-                opened[number] = files.enter_context(tools.storage.open(staged.final))
+                final = objects[number].final
+                opened[number] = files.enter_context(tools.storage.open(final))
             return opened[number].read_ranges([(offset, length)])[0]
 
         yield read
@@ -178,7 +176,7 @@ def opened_parts(
 
 @contextmanager
 def opened_pixels(
-    job: JobView, prepared: Prepared, shared: JsonValue, tools: Tools
+    job: JobView[Inputs], prepared: Prepared, shared: PieceTable, tools: Tools
 ) -> Iterator[PixelSource]:
     """Open what source pixels come from: the source itself, or its pieces."""
     if prepared.plan.strategy == "direct":
@@ -193,30 +191,22 @@ def opened_pixels(
 
 
 @contextmanager
-def _source(job: JobView, prepared: Prepared, tools: Tools) -> Iterator[PixelSource]:
-    source = Location.parse(str(job.inputs["source"]))
+def _source(job: JobView[Inputs], prepared: Prepared, tools: Tools) -> Iterator[PixelSource]:
     with (
-        opened_as_planned(source, prepared, tools) as (data, mask),
+        opened_as_planned(job.inputs.source, prepared, tools) as (data, mask),
         opened_reader(prepared.plan, data, mask) as reader,
     ):
         yield reader
 
 
-def _piece_index(plan: RasterPlan, shared: JsonValue) -> PieceIndex:
-    rows = shared_rows({"pieces": shared}, "pieces")
+def _piece_index(plan: RasterPlan, pieces: PieceTable) -> PieceIndex:
     apart = plan.structure.image.planes > 1
     return PieceIndex(
         codec=plan.piece_codec,
         bands=plan.structure.bands,
         interleave="band" if apart else "pixel",
-        pieces=tuple(Piece.model_validate(row) for row in rows),
+        pieces=pieces.root,
     )
-
-
-def shared_rows(shared: JsonValue, name: str) -> list[JsonValue]:
-    """Return a list that a stage shares, by its name."""
-    rows = shared.get(name) if isinstance(shared, dict) else None
-    return rows if isinstance(rows, list) else []
 
 
 def counted_reads(counts: ReadCounts, widened: int = 0) -> Counted:
@@ -230,10 +220,10 @@ def counted_reads(counts: ReadCounts, widened: int = 0) -> Counted:
 
 
 def stage_tile(
-    job: JobView, tile: OutputTile, chunks: Iterable[bytes], tools: Tools
+    job: JobView[Inputs], tile: OutputTile, chunks: Iterable[bytes], tools: Tools
 ) -> StagedObject:
     """Stage a tile of a mosaic under its final name, or commit a tile of one COG to the area."""
-    target = places.destination(job)
+    target = job.inputs.target
     if target.is_collection:
         name = plan_of(job).tile_name(tile.row, tile.col)
         return tools.storage.stage(target.join(name), chunks, places.final_area(target, job.id))

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from pydantic import JsonValue
 
 from cogmill.catalogue.manifest import MANIFEST_NAME, parse_manifest
 from cogmill.core_machine.contracts import JobView, Previous
 from cogmill.errors import Refused
-from cogmill.job_types.raster_to_cog.results import Outputs
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.outputs import Outputs
 from cogmill.job_types.tools import Tools
 from cogmill.raster.tile_names import tile_file_name
 from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, staging_area
 from cogmill.storage.store import ObjectInfo
 
-if TYPE_CHECKING:
-    from cogmill.job_types.raster_to_cog.inputs import Inputs
-
 NOTE_SUFFIX = ".aux.xml"
 COMPANION_SUFFIXES = (".msk", ".ovr")
 PUBLISH_RECORD = "publishing.json"
 """Written in the area before the first commit into the destination: what publish will make."""
-
-
-def destination(job: JobView) -> Location:
-    """Return where the job's result goes."""
-    return Location.parse(str(job.inputs["destination"]))
 
 
 def final_area(target: Location, job_id: str) -> Location:
@@ -45,16 +37,11 @@ def intermediate_area(target: Location, job_id: str, tools: Tools) -> Location:
     return staging_area(Location.parse(tools.staging).as_collection(), job_id[:16])
 
 
-def is_still_there(staged: Mapping[str, JsonValue], tools: Tools) -> bool:
-    """Whether a `StagedObject`, as JSON, is staged or committed, whole."""
-    return tools.storage.can_commit(StagedObject.model_validate(staged))
-
-
 def commit_intermediate(
-    job: JobView, stem: str, chunks: Iterable[bytes], tools: Tools
+    job: JobView[Inputs], stem: str, chunks: Iterable[bytes], tools: Tools
 ) -> StagedObject:
     """Stage and commit an intermediate in the job's area, under a name of this attempt."""
-    area = intermediate_area(destination(job), job.id, tools)
+    area = intermediate_area(job.inputs.target, job.id, tools)
     staged = tools.storage.stage(area.join(f"{stem}.{job.attempt}"), chunks, area)
     tools.storage.commit(staged)
     return staged
@@ -77,24 +64,31 @@ def read_publish_record(area: Location, tools: Tools) -> list[StagedObject]:
 
 
 def check_destination(
-    inputs: Inputs, sources: Sequence[Location], previous: Previous | None, tools: Tools
-) -> dict[str, str]:
+    destination: Location,
+    sources: Sequence[Location],
+    previous: Previous | None,
+    tools: Tools,
+    *,
+    overwrite: bool,
+) -> dict[Location, str]:
     """Refuse a destination that is not ours to write, or that cannot be written.
 
     Parameters
     ----------
-    inputs : Inputs
-        For the destination, and whether foreign files in it may be replaced.
+    destination : Location
+        Where the result goes.
     sources : sequence of Location
         The source, and every file that its pixels and meaning come from.
     previous : Previous or None
         The newest generation of the same lineage.
     tools : Tools
         For the stores.
+    overwrite : bool
+        Whether foreign files in it may be replaced.
 
     Returns
     -------
-    dict of str
+    dict of Location to str
         The objects of an older result that lie there, by location, with their versions: what the
         new result does not write again goes when it is published.
 
@@ -104,7 +98,7 @@ def check_destination(
         It holds the source, or foreign files, or it or the staging area is not writable.
     """
     storage = tools.storage
-    target = storage.resolve_destination(Location.parse(inputs.destination))
+    target = storage.resolve_destination(destination)
     real_destination = storage.canonical(target)
     for source in sources:
         if real_destination.contains(storage.canonical(source)):
@@ -119,13 +113,13 @@ def check_destination(
         storage.check_writable(Location.parse(tools.staging).as_collection())
     _refuse_companions(target, tools)
     ours = _ours(target, previous, tools)
-    if inputs.overwrite:
+    if overwrite:
         ours = _listed(target, tools) | ours
-    older: dict[str, str] = {}
+    older: dict[Location, str] = {}
     for found in _present(target, tools):
-        if ours.get(str(found.location)) == found.size:
-            older[str(found.location)] = found.version
-        elif not (inputs.overwrite or _is_note_on(str(found.location), ours)):
+        if ours.get(found.location) == found.size:
+            older[found.location] = found.version
+        elif not (overwrite or _is_note_on(found.location, ours)):
             raise Refused(
                 f"the destination holds {found.location}, which this job did not write",
                 "name an empty place, or add --overwrite",
@@ -150,12 +144,15 @@ def _present(target: Location, tools: Tools) -> Iterable[ObjectInfo]:
     return () if info is None else (info,)
 
 
-def _is_note_on(name: str, ours: dict[str, int]) -> bool:
+def _is_note_on(location: Location, ours: dict[Location, int]) -> bool:
     """Whether QGIS or GDAL left statistics beside a file of ours: looking at it is no offence."""
-    return name.endswith(NOTE_SUFFIX) and name.removesuffix(NOTE_SUFFIX) in ours
+    name = location.name
+    return (
+        name.endswith(NOTE_SUFFIX) and location.parent.join(name.removesuffix(NOTE_SUFFIX)) in ours
+    )
 
 
-def _listed(target: Location, tools: Tools) -> dict[str, int]:
+def _listed(target: Location, tools: Tools) -> dict[Location, int]:
     """Return what the manifest that lies in a destination lists, by location, with sizes."""
     if not target.is_collection or tools.storage.info(target.join(MANIFEST_NAME)) is None:
         return {}
@@ -163,18 +160,18 @@ def _listed(target: Location, tools: Tools) -> dict[str, int]:
         manifest = parse_manifest(tools.storage.read(target.join(MANIFEST_NAME)))
     except Refused:
         return {}  # Not cogmill's, or beyond it: what it lists is nobody's to remove.
-    return {str(target.join(file.name)): file.size for file in manifest.files}
+    return {target.join(file.name): file.size for file in manifest.files}
 
 
-def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[str, int]:
+def _ours(target: Location, previous: Previous | None, tools: Tools) -> dict[Location, int]:
     """Return what earlier generations of this lineage wrote, by location, with sizes."""
     if previous is None:
         return {}
-    ours: dict[str, int] = {}
+    ours: dict[Location, int] = {}
     if previous.outputs is not None:
         files = Outputs.model_validate(previous.outputs).files
         ours = {file.location: file.size for file in files}
     for job_id in previous.unclean:
         for staged in read_publish_record(final_area(target, job_id), tools):
-            ours[str(staged.final)] = staged.size
+            ours[staged.final] = staged.size
     return ours

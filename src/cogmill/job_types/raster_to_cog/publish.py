@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from pydantic import JsonValue
 
 from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, ResultGrid
 from cogmill.catalogue.mosaic import (
@@ -22,18 +21,13 @@ from cogmill.catalogue.mosaic import (
 from cogmill.core_machine.contracts import JobView
 from cogmill.errors import VerificationFailed
 from cogmill.job_types.raster_to_cog import places
-from cogmill.job_types.raster_to_cog.pixel_tasks import joined_tiles, shared_rows
+from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.job_types.raster_to_cog.outputs import OutputFile, Outputs
+from cogmill.job_types.raster_to_cog.pixel_tasks import joined_tiles
 from cogmill.job_types.raster_to_cog.prepared import plan_of, prepared_of
-from cogmill.job_types.raster_to_cog.results import (
-    Counted,
-    OutputFile,
-    Outputs,
-    OverviewsResult,
-    TileResult,
-)
+from cogmill.job_types.raster_to_cog.results import Publication, TileResult
 from cogmill.job_types.tools import Tools
 from cogmill.raster import gdal
-from cogmill.raster.cog.block_index import EncodedBlocks
 from cogmill.raster.cog.fragments import ASSEMBLED_LEVELS
 from cogmill.raster.cog.joining import one_cog
 from cogmill.raster.cog.tags import wanted_items
@@ -46,44 +40,37 @@ from cogmill.storage.location import Location
 from cogmill.storage.staging import StagedObject, Tally
 
 
-def publish_outputs(job: JobView, shared: JsonValue, tools: Tools) -> Outputs:
+def publish_outputs(job: JobView[Inputs], shared: Publication, tools: Tools) -> Outputs:
     """Make the result visible; see `PublishTask`."""
-    target = places.destination(job)
+    target = job.inputs.target
     plan = plan_of(job)
-    tiles = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
     with gdal.environment(tools.gdal_cache):
         if target.is_collection:
-            staged = _publish_mosaic(job, plan, tiles, tools)
+            staged = _publish_mosaic(job, plan, shared.tiles, tools)
         else:
             staged = [_publish_one_cog(job, plan, shared, tools)]
     main = target.join(VRT_NAME) if target.is_collection else target
     return Outputs(
-        main=str(main),
+        main=main,
         files=tuple(
             OutputFile(
-                location=str(entry.final),
+                location=entry.final,
                 size=entry.size,
                 sha256=entry.sha256,
                 version=_version(entry.final, tools),
             )
             for entry in staged
         ),
-        empty_tiles=sum(tile.staged is None for tile in tiles),
-        counted=_counted(shared, "counted"),
-        pieces_counted=_counted(shared, "pieces_counted"),
+        empty_tiles=sum(tile.staged is None for tile in shared.tiles),
+        counted=shared.counted,
+        pieces_counted=shared.pieces_counted,
     )
-
-
-def _counted(shared: JsonValue, name: str) -> Counted:
-    return Counted.model_validate(shared[name] if isinstance(shared, dict) else {})
 
 
 def outputs_intact(outputs: Outputs, tools: Tools) -> bool:
     """Whether every output is there as it was written; one that was touched is read to tell."""
     for file in outputs.files:
-        staged = StagedObject(
-            final=Location.parse(file.location), handle="-", size=file.size, sha256=file.sha256
-        )
+        staged = StagedObject(final=file.location, handle="-", size=file.size, sha256=file.sha256)
         if _version(staged.final, tools) != file.version and not _holds(staged, tools):
             return False
     return True
@@ -94,9 +81,9 @@ def _version(location: Location, tools: Tools) -> str:
     return "" if info is None else info.version
 
 
-def clean_up(job: JobView, successful: bool, tools: Tools) -> None:
+def clean_up(job: JobView[Inputs], successful: bool, tools: Tools) -> None:
     """Remove the staging areas; after a failure, withdraw what a cut-off publish had made."""
-    target = places.destination(job)
+    target = job.inputs.target
     area = places.final_area(target, job.id)
     if not successful:
         for staged in reversed(places.read_publish_record(area, tools)):
@@ -121,15 +108,11 @@ def _holds(staged: StagedObject, tools: Tools) -> bool:
 
 
 def _publish_mosaic(
-    job: JobView, plan: RasterPlan, tiles: list[TileResult], tools: Tools
+    job: JobView[Inputs], plan: RasterPlan, tiles: Sequence[TileResult], tools: Tools
 ) -> list[StagedObject]:
-    target = places.destination(job)
+    target = job.inputs.target
     area = places.final_area(target, job.id)
-    written = {
-        (tile.row, tile.col): StagedObject.model_validate(tile.staged)
-        for tile in tiles
-        if tile.staged is not None
-    }
+    written = {(tile.row, tile.col): tile.staged for tile in tiles if tile.staged is not None}
 
     def stage(name: str, data: bytes) -> StagedObject:
         return tools.storage.stage(target.join(name), [data], area)
@@ -166,33 +149,33 @@ def _publish_mosaic(
 
 
 def _withdraw_older(
-    job: JobView, made: list[StagedObject], indexes: list[StagedObject], tools: Tools
+    job: JobView[Inputs], made: list[StagedObject], indexes: list[StagedObject], tools: Tools
 ) -> None:
     """Remove what names an older result, since tiles change next, then what is not made again."""
     for index in reversed(indexes):
         tools.storage.delete(index.final)
-    again = {str(staged.final) for staged in made}
+    again = {staged.final for staged in made}
     for name, version in prepared_of(job).older.items():
-        info = None if name in again else tools.storage.info(Location.parse(name))
+        info = None if name in again else tools.storage.info(name)
         if info is not None and info.version == version:
             tools.storage.delete(info.location)
 
 
 def _publish_one_cog(
-    job: JobView, plan: RasterPlan, shared: JsonValue, tools: Tools
+    job: JobView[Inputs], plan: RasterPlan, shared: Publication, tools: Tools
 ) -> StagedObject:
-    target = places.destination(job)
+    target = job.inputs.target
     area = places.final_area(target, job.id)
-    (row,) = shared_rows(shared, "overviews")
-    overviews = OverviewsResult.model_validate(row)
-    upper = StagedObject.model_validate(overviews.staged)
-    tiles = [TileResult.model_validate(row) for row in shared_rows(shared, "tiles")]
+    (overviews,) = shared.overviews
     # Those of a tile were proved with its pixels, but for one that was put together.
-    proved = 0 if any(tile.assembled for tile in tiles) else TILE_OVERVIEWS
-    with joined_tiles(plan, shared, tools) as parts, tools.storage.open(upper.final) as reader:
+    proved = 0 if any(tile.assembled for tile in shared.tiles) else TILE_OVERVIEWS
+    with (
+        joined_tiles(plan, shared.tiles, tools) as parts,
+        tools.storage.open(overviews.staged.final) as reader,
+    ):
         cog = one_cog(
             parts,
-            EncodedBlocks.model_validate(overviews.blocks),
+            overviews.blocks,
             lambda offset, length: reader.read_ranges([(offset, length)])[0],
         )
         staged = tools.storage.stage(target, cog.chunks(), area)

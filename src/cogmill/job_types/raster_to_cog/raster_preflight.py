@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import Preflight, Previous
 from cogmill.errors import Refused, SourceChanged
 from cogmill.job_types.raster_to_cog import places
+from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.members import MASK_SUFFIX, inspected_vrt
 from cogmill.job_types.raster_to_cog.prepared import Prepared
 from cogmill.job_types.tools import Tools
@@ -29,9 +29,6 @@ from cogmill.storage.location import FILE, Location
 from cogmill.storage.store import ObjectInfo, RangeReader
 from cogmill.version import VERSION
 
-if TYPE_CHECKING:
-    from cogmill.job_types.raster_to_cog.inputs import Inputs
-
 PLAN_MEMORY = 384 * 2**20
 """What a plan task needs: the process itself and the indexes of earlier stages."""
 
@@ -46,7 +43,7 @@ def preflight_raster(inputs: Inputs, previous: Previous | None, tools: Tools) ->
 
     An empty destination asks for the plan alone.
     """
-    source = Location.parse(inputs.source)
+    source = inputs.source
     with gdal.environment(tools.gdal_cache):
         if tools.storage.is_folder(source):
             raise Refused(f"{source} is a folder", "name one raster file in it")
@@ -55,23 +52,29 @@ def preflight_raster(inputs: Inputs, previous: Previous | None, tools: Tools) ->
         structure = _inspected(source, inputs.page, tools)
         ground, heights = _ground(inputs, structure, tools)
         contributing = _contributing(source, structure, heights, tools)
-        older = {}
-        if inputs.destination:
-            parts = [source, *map(Location.parse, contributing)]
-            older = places.check_destination(inputs, parts, previous, tools)
+        older: dict[Location, str] = {}
+        if inputs.destination is not None:
+            older = places.check_destination(
+                inputs.destination,
+                [source, *contributing],
+                previous,
+                tools,
+                overwrite=inputs.overwrite,
+            )
         like = _like(inputs, tools)
         options, stem = _options(inputs, tools), _stem(inputs, source)
-        whole = bool(inputs.destination) and Location.parse(inputs.destination).is_one_cog
+        whole = inputs.destination is not None and inputs.destination.is_one_cog
         plan = planning.make_plan(structure, options, stem, like, ground, one_cog=whole)
     prepared = Prepared(
         plan=plan,
         contributing=contributing,
-        summary=explain.plan_json(plan),
+        summary=explain.summarize_plan(plan),
         explained=tuple(explain.explain_plan(plan)),
         older=older,
     )
-    locations = map(Location.parse, [*contributing, inputs.destination or "/"])
-    local = any(location.scheme == FILE for location in locations)
+    local = any(
+        location.scheme == FILE for location in (*contributing, inputs.destination or source)
+    )
     return Preflight(
         source_identity=_identity(contributing, like),
         prepared=prepared.model_dump(mode="json"),
@@ -122,9 +125,9 @@ def _path(place: str, option: str, tools: Tools) -> str:
     return path
 
 
-def _identity(contributing: dict[str, str], like: Grid | None) -> str:
+def _identity(contributing: dict[Location, str], like: Grid | None) -> str:
     """Return who the source is; a reference counts by its grid, whatever else is written to it."""
-    known: dict[str, JsonValue] = {**contributing}
+    known: dict[str, JsonValue] = {str(name): version for name, version in contributing.items()}
     if like is not None:
         known["--like"] = like.model_dump(mode="json")
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
@@ -132,9 +135,9 @@ def _identity(contributing: dict[str, str], like: Grid | None) -> str:
 
 def _owned(inputs: Inputs, tools: Tools) -> str | None:
     """Return the destination by the name that all ways to it share, links followed."""
-    if not inputs.destination:
+    if inputs.destination is None:
         return None
-    return str(tools.storage.canonical(Location.parse(inputs.destination)))
+    return str(tools.storage.canonical(inputs.destination))
 
 
 @contextmanager
@@ -163,22 +166,22 @@ def opened_as_planned(
         A contributing file is another one now.
     """
     for location in prepared.contributing:
-        _demand_planned(tools.storage.info(Location.parse(location)), location, prepared)
+        _demand_planned(tools.storage.info(location), location, prepared)
     with ExitStack() as files:
         data = files.enter_context(tools.storage.open(source))
         # Of what was opened: the name may have got another file since it was asked about.
-        _demand_planned(data.info, str(source), prepared)
+        _demand_planned(data.info, source, prepared)
         mask = None
         if prepared.plan.structure.mask_source == "sidecar":
             mask = files.enter_context(tools.storage.open(_mask_of(source)))
-            _demand_planned(mask.info, str(_mask_of(source)), prepared)
+            _demand_planned(mask.info, _mask_of(source), prepared)
         yield data, mask
         # A file that was written in place while it was read shows only now.
         for location in prepared.contributing:
-            _demand_planned(tools.storage.info(Location.parse(location)), location, prepared)
+            _demand_planned(tools.storage.info(location), location, prepared)
 
 
-def _demand_planned(info: ObjectInfo | None, name: str, prepared: Prepared) -> None:
+def _demand_planned(info: ObjectInfo | None, name: Location, prepared: Prepared) -> None:
     if info is None or info.version != prepared.contributing[name]:
         raise SourceChanged(
             f"{name} changed while the job ran" if info else f"{name} is gone",
@@ -192,8 +195,8 @@ def _mask_of(source: Location) -> Location:
 
 def _contributing(
     source: Location, structure: Structure, heights: tuple[str, ...], tools: Tools
-) -> dict[str, str]:
-    found: dict[str, str] = {}
+) -> dict[Location, str]:
+    found: dict[Location, str] = {}
     names = {str(source), *structure.contributing_files, *heights}
     if structure.mask_source == "sidecar":
         names.add(str(_mask_of(source)))
@@ -202,7 +205,7 @@ def _contributing(
         info = tools.storage.info(location)
         if info is None:
             raise SourceChanged(f"{location} vanished while it was inspected", "try again")
-        found[str(location)] = info.version
+        found[location] = info.version
     return dict(sorted(found.items()))
 
 
@@ -212,5 +215,5 @@ def _options(inputs: Inputs, tools: Tools) -> PlanOptions:
 
 
 def _stem(inputs: Inputs, source: Location) -> str:
-    destination = Location.parse(inputs.destination) if inputs.destination else source
+    destination = inputs.destination or source
     return destination.stem if destination.is_one_cog else source.stem

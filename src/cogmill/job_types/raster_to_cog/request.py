@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import JsonValue
 
 from cogmill.job_types.raster_to_cog.inputs import Inputs
+from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.plan.plan_summary import PlanSummary
 from cogmill.settings import PARENT_MEMORY, Settings
 from cogmill.storage.location import Location
 from cogmill.storage.store import Storage
@@ -40,18 +42,14 @@ def raster_inputs(
     """
     given = {name: value for name, value in options.items() if value is not None}
     # Before the locations: a typing error is told even where the disk does not answer.
-    checked = Inputs.parse({**given, "source": source, "destination": destination or ""})
-    resolved = ""
-    if destination is not None:
-        resolved = str(storage.resolve_destination(Location.parse(destination)))
-    return checked.model_copy(
-        update={
-            "source": str(Location.parse(source)),
-            "like": _absolute(checked.like),
-            "rpc_dem": _absolute(checked.rpc_dem),
-            "destination": resolved,
-            "overwrite": overwrite,
-        }
+    checked = PlanOptions.parse(given)
+    asked = {name: getattr(checked, name) for name in PlanOptions.model_fields}
+    target = None if destination is None else Location.parse(destination)
+    return Inputs(
+        **{**asked, "like": _absolute(checked.like), "rpc_dem": _absolute(checked.rpc_dem)},
+        source=Location.parse(source),
+        destination=None if target is None else storage.resolve_destination(target),
+        overwrite=overwrite,
     )
 
 
@@ -59,14 +57,28 @@ def _absolute(place: str | None) -> str | None:
     return None if place is None else str(Location.parse(place))
 
 
+def plan_summary(prepared: JsonValue) -> PlanSummary | None:
+    """Return what preflight prepared for people's programs; None for other job types."""
+    match prepared:
+        case {"summary": dict(summary)}:
+            return PlanSummary.model_validate(summary)
+    return None
+
+
+def stage_pixels(summary: PlanSummary | None) -> dict[str, float]:
+    """Return the pixels that each stage works through, by its name; none for other job types."""
+    if summary is None:
+        return {}
+    pixels: dict[str, float] = {"tiles": summary.target_grid.width * summary.target_grid.height}
+    if summary.strategy == "two-stage":
+        pixels["pieces"] = summary.structure.width * summary.structure.height
+    return pixels
+
+
 def largest_task(prepared: JsonValue) -> int:
     """Return what the largest task of a job was predicted to need in bytes; 0 where none says."""
-    match prepared:
-        case {"summary": {"strategy": str(strategy), "cost": {**costs}}}:
-            match costs.get(strategy):
-                case {"peak_memory_bytes": int(peak)}:
-                    return peak
-    return 0
+    summary = plan_summary(prepared)
+    return 0 if summary is None else summary.cost[summary.strategy].peak_memory_bytes
 
 
 def most_children(settings: Settings, prepared: JsonValue) -> int:

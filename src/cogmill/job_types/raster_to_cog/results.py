@@ -1,28 +1,18 @@
-"""Params and results of the tasks of raster-to-cog. Parents load it: no GDAL here."""
+"""What the tasks of raster-to-cog say to each other: params, results, and what stages share."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, RootModel
 
+from cogmill.job_types.raster_to_cog.outputs import Counted
+from cogmill.raster.cog.block_index import EncodedBlocks, EncodedTile
+from cogmill.raster.intermediate.piece_reading import Piece
 from cogmill.raster.tile_names import tile_label
+from cogmill.storage.staging import StagedObject
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Counted(_Value):
-    """What one task fetched and decoded, counted where it happened."""
-
-    requests: int = 0
-    bytes: int = 0
-    decodes: int = 0
-    widened: int = 0
-
-    def __add__(self, other: Counted) -> Counted:
-        """Add two counts."""
-        mine, theirs = self.model_dump(), other.model_dump()
-        return Counted(**{name: mine[name] + theirs[name] for name in mine})
 
 
 class PieceParams(_Value):
@@ -45,16 +35,17 @@ class PieceResult(_Value):
 
     Attributes
     ----------
-    piece : dict
-        A `piece_reading.Piece` as JSON.
-    staged : dict or None
-        A `staging.StagedObject` as JSON: the committed object that holds it. None in
-        what an older version of cogmill recorded.
+    piece : Piece
+        Where it lies, and where its blocks lie in it.
+    counted : Counted
+        What reading it took.
+    staged : StagedObject or None
+        The committed object that holds it. None in what an older version of cogmill recorded.
     """
 
-    piece: dict[str, JsonValue]
+    piece: Piece
     counted: Counted
-    staged: dict[str, JsonValue] | None = None
+    staged: StagedObject | None = None
 
 
 class TileParams(_Value):
@@ -89,14 +80,14 @@ class Fragment(_Value):
 
 
 class TileResult(_Value):
-    """An encoded output tile; `staged` is None when it has no valid pixel.
+    """An encoded output tile.
 
     Attributes
     ----------
-    staged : dict or None
-        A `staging.StagedObject` as JSON.
-    index : dict or None
-        A `block_index.EncodedTile` as JSON: where its blocks lie.
+    staged : StagedObject or None
+        The file; None where the tile has no valid pixel.
+    index : EncodedTile or None
+        Where its blocks lie.
     fragment : Fragment or None
         Not None: only a fragment of the tile.
     assembled : bool
@@ -105,8 +96,8 @@ class TileResult(_Value):
 
     row: int
     col: int
-    staged: dict[str, JsonValue] | None
-    index: dict[str, JsonValue] | None
+    staged: StagedObject | None
+    index: EncodedTile | None
     counted: Counted
     fragment: Fragment | None = None
     assembled: bool = False
@@ -124,28 +115,40 @@ class NoParams(_Value):
 
 
 class OverviewsResult(_Value):
-    """The encoded upper levels: an intermediate object, and a `block_index.EncodedBlocks`."""
+    """The encoded upper levels: the intermediate object, and where their blocks lie in it."""
 
-    staged: dict[str, JsonValue]
-    blocks: dict[str, JsonValue]
-
-
-class OutputFile(_Value):
-    """One object of the result; `version` is the store's, and spares reading it to compare."""
-
-    location: str
-    size: int
-    sha256: str
-    version: str
+    staged: StagedObject
+    blocks: EncodedBlocks
 
 
-class Outputs(_Value):
-    """What a successful job made; `main` is what a person opens first."""
+class PieceTable(RootModel[tuple[Piece, ...]]):
+    """What the stage `tiles` shares: the pieces of the source; none where it is read directly."""
 
-    main: str
-    files: tuple[OutputFile, ...]
-    empty_tiles: int
+    model_config = ConfigDict(frozen=True)
+
+
+class TileTable(_Value):
+    """What the stages `assemble` and `overviews` share: fragments, or whole output tiles."""
+
+    tiles: tuple[TileResult, ...]
+
+
+class Publication(_Value):
+    """What the stage `publish` shares.
+
+    Attributes
+    ----------
+    tiles : tuple of TileResult
+        The output tiles, row by row.
+    counted, pieces_counted : Counted
+        What making tiles and pieces took.
+    overviews : tuple of OverviewsResult
+        One for one COG, none for a mosaic.
+    """
+
+    tiles: tuple[TileResult, ...]
     counted: Counted
+    overviews: tuple[OverviewsResult, ...]
     pieces_counted: Counted
 
 

@@ -28,6 +28,7 @@ from cogmill.raster.options.grid_options import (
     scheme_name,
 )
 
+Strategy = Literal["direct", "two-stage"]
 StrategyOption = Literal["auto", "direct", "two-stage"]
 Overviews = Literal["auto", "none"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cogmill.errors import Refused
 from cogmill.raster.memory import MIB, PROCESS_BASE, budget_text
-from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.options.plan_options import PlanOptions, Strategy
 from cogmill.raster.plan.costs import Cost, Costs
 from cogmill.raster.plan.demands import Workload
 from cogmill.raster.plan.fitting import (
@@ -15,7 +15,6 @@ from cogmill.raster.plan.fitting import (
     fit_two_stage,
     naive_cost,
 )
-from cogmill.raster.plan.raster_plan import Strategy
 from cogmill.raster.read.fetching import most_fetched
 
 

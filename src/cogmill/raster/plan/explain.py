@@ -12,6 +12,17 @@ from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.options.grid_options import json_number
 from cogmill.raster.plan.choosing import bytes_text
 from cogmill.raster.plan.costs import Cost
+from cogmill.raster.plan.plan_summary import (
+    CostSummary,
+    GridSummary,
+    MemorySummary,
+    PlanSummary,
+    PointsSummary,
+    ReadsSummary,
+    SourceSummary,
+    TilesSummary,
+    WarpSummary,
+)
 from cogmill.raster.plan.raster_plan import RasterPlan
 
 _STRATEGIES = ("direct", "two-stage", "naive")
@@ -72,57 +83,47 @@ def structure_text(structure: Structure) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def plan_json(plan: RasterPlan) -> dict[str, Any]:
-    """Return what ``--json`` shows of the plan, as plain JSON.
+def summarize_plan(plan: RasterPlan) -> PlanSummary:
+    """Return what ``--json`` shows of the plan.
 
     Parameters
     ----------
     plan : RasterPlan
         The plan.
-
-    Returns
-    -------
-    dict
-        ``structure``, ``strategy``, ``reason``, ``target_grid``, ``placed_by``, ``warp``,
-        ``tiles``, ``memory``, ``cost`` (direct, two-stage, naive), ``reads`` (``whole`` and
-        ``windows``, of the strategy that was chosen), ``gdalwarp`` and ``warnings``.
     """
-    grid = plan.target_grid
-    return {
-        "structure": _structure(plan.structure),
-        "strategy": plan.strategy,
-        "reason": plan.reason,
-        "target_grid": {
-            "crs": grid.crs or None,
-            "transform": list(grid.transform),
-            "width": grid.width,
-            "height": grid.height,
-        },
-        "placed_by": _placed_by(plan),
-        "warp": _warp(plan),
-        "validity": plan.validity.model_dump(mode="json"),
-        "tiles": {
-            "output": len(plan.tiles),
-            "size": plan.tile_size,
-            "work": [plan.work_rows, plan.work_cols],
-            "fragments": plan.fragments,
-            "pieces": len(plan.pieces),
-            "piece": [plan.pieces[0].height, plan.pieces[0].width] if plan.pieces else None,
-            "streamed": plan.streamed,
-        },
-        "memory": {
-            "total": plan.memory.total,
-            "parts": dict(plan.memory.parts),
-            "pieces": None if plan.piece_memory is None else dict(plan.piece_memory.parts),
-        },
-        "cost": {
-            strategy: _cost_data(cost)
+    grid, first = plan.target_grid, plan.pieces[0] if plan.pieces else None
+    return PlanSummary(
+        structure=_structure(plan.structure),
+        strategy=plan.strategy,
+        reason=plan.reason,
+        target_grid=GridSummary(
+            crs=grid.crs or None, transform=grid.transform, width=grid.width, height=grid.height
+        ),
+        placed_by=_placed_by(plan),
+        warp=_warp(plan),
+        validity=plan.validity.model_dump(mode="json"),
+        tiles=TilesSummary(
+            output=len(plan.tiles),
+            size=plan.tile_size,
+            work=(plan.work_rows, plan.work_cols),
+            fragments=plan.fragments,
+            pieces=len(plan.pieces),
+            piece=None if first is None else (first.height, first.width),
+            streamed=plan.streamed,
+        ),
+        memory=MemorySummary(
+            total=plan.memory.total,
+            parts=dict(plan.memory.parts),
+            pieces=None if plan.piece_memory is None else dict(plan.piece_memory.parts),
+        ),
+        cost={
+            strategy: _cost_summary(cost)
             for strategy, cost in zip(_STRATEGIES, _costs(plan), strict=True)
         },
-        "reads": {"whole": _cost(plan).whole_reads, "windows": _cost(plan).windowed_reads},
-        "gdalwarp": list(plan.gdalwarp),
-        "warnings": list(plan.warnings),
-    }
+        reads=ReadsSummary(whole=_cost(plan).whole_reads, windows=_cost(plan).windowed_reads),
+        gdalwarp=plan.gdalwarp,
+        warnings=plan.warnings,
+    )
 
 
 def plan_event(plan: RasterPlan) -> dict[str, Any]:
@@ -145,74 +146,68 @@ def plan_event(plan: RasterPlan) -> dict[str, Any]:
     }
 
 
-def _structure(structure: Structure) -> dict[str, Any]:
+def _structure(structure: Structure) -> SourceSummary:
     image = structure.image
-    return {
-        "text": structure_text(structure),
-        "page": structure.page,
-        "members": None if isinstance(structure.file, TiffSource) else structure.file.members,
-        "width": image.width,
-        "height": image.height,
-        "bands": structure.bands,
-        "dtype": structure.dtype,
-        "layout": "striped" if image.striped else "tiled",
-        "block_width": image.block_width,
-        "block_height": image.block_height,
-        "blocks": image.blocks.length,
-        "sparse_blocks": structure.sparse_blocks,
-        "interleave": image.planar,
-        "compression": image.compression,
-        "predictor": image.predictor,
-        "size_bytes": structure.size_bytes,
-        "crs": structure.crs,
-        "nodata": [None if value is None else json_number(value) for value in structure.nodata],
-        "alpha_band": structure.alpha_band,
-        "mask": structure.mask_source,
-        "color_interpretation": list(structure.color_interpretation),
-        "overviews": [list(size) for size in structure.overviews],
-    }
+    return SourceSummary(
+        text=structure_text(structure),
+        page=structure.page,
+        members=None if isinstance(structure.file, TiffSource) else structure.file.members,
+        width=image.width,
+        height=image.height,
+        bands=structure.bands,
+        dtype=structure.dtype,
+        layout="striped" if image.striped else "tiled",
+        block_width=image.block_width,
+        block_height=image.block_height,
+        blocks=image.blocks.length,
+        sparse_blocks=structure.sparse_blocks,
+        interleave=image.planar,
+        compression=image.compression,
+        predictor=image.predictor,
+        size_bytes=structure.size_bytes,
+        crs=structure.crs,
+        nodata=tuple(None if value is None else json_number(value) for value in structure.nodata),
+        alpha_band=structure.alpha_band,
+        mask=structure.mask_source,
+        color_interpretation=structure.color_interpretation,
+        overviews=structure.overviews,
+    )
 
 
-def _placed_by(plan: RasterPlan) -> dict[str, Any] | None:
+def _placed_by(plan: RasterPlan) -> PointsSummary | None:
     """Return what places the source, where no transform does, and how well its points fit."""
     control = plan.source_grid.control
     if control is None:
         return None
     off = residuals(control)
-    return {
-        "kind": control.kind,
-        "text": control.text,
-        "residual_rms": None if off is None else float(np.sqrt((off**2).mean())),
-        "residual_max": None if off is None else float(off.max()),
-    }
+    return PointsSummary(
+        kind=control.kind,
+        text=control.text,
+        residual_rms=None if off is None else float(np.sqrt((off**2).mean())),
+        residual_max=None if off is None else float(off.max()),
+    )
 
 
-def _warp(plan: RasterPlan) -> dict[str, Any] | None:
+def _warp(plan: RasterPlan) -> WarpSummary | None:
     if plan.warp is None:
         return None
     operation, scales = plan.operation, plan.scales
-    return {
-        "engine": "gdal",
-        "resampling": plan.resampling,
-        "overview_resampling": plan.overview_resampling,
-        "xscale": plan.warp.xscale,
-        "yscale": plan.warp.yscale,
-        "coordinate_operation": plan.warp.coordinate_operation,
-        "operation": None if operation is None else operation.model_dump(mode="json"),
-        "scales": None if scales is None else scales.model_dump(mode="json"),
-    }
+    return WarpSummary(
+        engine="gdal",
+        resampling=plan.resampling,
+        overview_resampling=plan.overview_resampling,
+        xscale=plan.warp.xscale,
+        yscale=plan.warp.yscale,
+        coordinate_operation=plan.warp.coordinate_operation,
+        operation=None if operation is None else operation.model_dump(mode="json"),
+        scales=None if scales is None else scales.model_dump(mode="json"),
+    )
 
 
-def _cost_data(cost: Cost) -> dict[str, Any]:
-    """Return a cost under the names of what was counted: bytes are fetched, decodes are blocks."""
-    data = cost.model_dump(mode="json")
-    return {
-        "tasks": data.pop("tasks"),
-        "requests": data.pop("requests"),
-        "bytes": data.pop("bytes_fetched"),
-        "decodes": data.pop("blocks_decoded"),
-        **data,
-    }
+def _cost_summary(cost: Cost) -> CostSummary:
+    data = cost.model_dump()
+    counted = {"bytes": data.pop("bytes_fetched"), "decodes": data.pop("blocks_decoded")}
+    return CostSummary(**counted, **data)
 
 
 def _costs(plan: RasterPlan) -> tuple[Cost, Cost, Cost]:
@@ -233,7 +228,7 @@ def _placed_lines(plan: RasterPlan) -> list[str]:
         return [line]
     worst = control.points[int(off.argmax())]
     return [
-        f"{line}; residuals {found['residual_rms']:.3g} pixels RMS, {found['residual_max']:.3g} at "
+        f"{line}; residuals {found.residual_rms:.3g} pixels RMS, {found.residual_max:.3g} at "
         f"most (column {worst[0]:g}, row {worst[1]:g})"
     ]
 

@@ -26,13 +26,11 @@ from cogmill.raster.geometry.grid import (
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.memory import MemoryEstimate
 from cogmill.raster.options.grid_options import Number
-from cogmill.raster.options.plan_options import PlanOptions
+from cogmill.raster.options.plan_options import PlanOptions, Strategy
 from cogmill.raster.plan.costs import Costs
 from cogmill.raster.tile_names import tile_file_name, tile_label
 from cogmill.raster.warp.coordinate_operation import CoordinateOperation
 from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
-
-Strategy = Literal["direct", "two-stage"]
 
 
 class Validity(BaseModel):
