@@ -7,6 +7,7 @@ import pytest
 pytest.register_assert_rewrite("tests.harness")
 pytest_plugins = (
     "tests.harness.plugin",
+    "tests.harness.durations",
     "tests.harness.clock",
     "tests.harness.server",
     "tests.harness.kept_child",
