@@ -9,6 +9,10 @@ PY := .venv/bin/python
 EXTERNAL ?=
 # ARGS: more options for pytest, the demo or the benchmarks.
 ARGS ?=
+# Tests that need no server and take seconds.
+FAST := $(wildcard tests/test_*.py tests/raster/*/test_*_property.py) tests/catalogue tests/cli \
+	tests/core_machine/test_reconciler_calls.py tests/raster/geometry/test_grid.py \
+	tests/raster/test_memory.py tests/storage/test_location.py tests/storage/test_matching.py
 PYTEST_EXTERNAL := $(if $(EXTERNAL),--external)
 
 help: ## Show this list
@@ -36,7 +40,7 @@ lint:
 
 check: setup ## The inner loop: the checks and the fast tests, in seconds
 	@$(MAKE) --no-print-directory lint
-	$(PY) -m pytest -q -n 2 -m "not slow and not alone" tests/unit tests/property $(ARGS)
+	$(PY) -m pytest -q -n 2 -m "not slow and not alone" $(FAST) $(ARGS)
 
 acceptance: setup ## The acceptance tests in full; writes build/acceptance.json
 	$(PY) -m pytest tests/acceptance --full $(PYTEST_EXTERNAL) $(ARGS)

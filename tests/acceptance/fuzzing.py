@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.raster.rasters import CASES, write
+from tests.harness.rasters import CASES, write
 
 from cogmill import runtime
 from cogmill.core_machine.child import frames

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import rasterio
-from tests.acceptance import matrix, oracle, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, differing, result
+from tests.harness import matrix, oracle, sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.picture import differing, result
 
-OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857")
+OPTIONS = (*sources.SMALL, "--dst-crs", "EPSG:3857")
 #: What each must still be after the warp.
 KEPT = {
     "rgb with alpha": ("red", "green", "blue", "alpha"),
@@ -27,17 +28,17 @@ CORPUS = (
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"name", "kind"} <= set(metafunc.fixturenames):
-        rows = matrix.both_kinds(tuple(rasters.AWKWARD), metafunc.config.getoption("--full"))
+        rows = matrix.both_kinds(tuple(sources.AWKWARD), metafunc.config.getoption("--full"))
         metafunc.parametrize(("name", "kind"), rows, ids=[", ".join(row) for row in rows])
 
 
 def test_alpha_mask_and_palette_equal_a_whole_image_exact_warp(
     name: str, kind: str, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.make_awkward(tmp_path / "source.tif", name)
+    source = sources.make_awkward(tmp_path / "source.tif", name)
     destination = f"{tmp_path}/mosaic/" if kind == "mosaic" else f"{tmp_path}/one.tif"
     ran = mill.run(source, destination, *OPTIONS)
-    figure.command, figure.seed = ran.text, rasters.SEED
+    figure.command, figure.seed = ran.text, sources.SEED
     found = result(destination, ran.plan["target_grid"])
     count = differing(found, oracle.whole(source, ran.plan, tmp_path))
     figure.measured(count, 0)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import tifffile
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import Ended, Home
-from tests.acceptance.measuring import MIB, Meter
+from tests.harness.figure import Figure
+from tests.harness.killing import Ended, Home
+from tests.harness.measuring import MIB, Meter
 
 BUDGET = "512MB"
 #: For a loaded machine.

@@ -17,43 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.acceptance import rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, hashes
-from tests.raster.rasters import Case
+from tests.harness import sources
+from tests.harness.command import COMMAND, Mill, begin, until_says
+from tests.harness.figure import Figure
+from tests.harness.picture import hashes
+from tests.harness.rasters import Case
 
-COMMAND = [sys.executable, "-m", "cogmill.cli.main"]
 PATIENCE = 90.0
-TO_WEB = (*rasters.SMALL, "--dst-crs", "EPSG:3857")
+TO_WEB = (*sources.SMALL, "--dst-crs", "EPSG:3857")
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a striped raster of 3 x 3 output tiles and more."""
-    case = Case(bands=3, options=rasters.strips(16, compress="deflate"), nodata=0)
+    case = Case(bands=3, options=sources.strips(16, compress="deflate"), nodata=0)
     folder = tmp_path_factory.mktemp("command-line")
-    return rasters.make(folder / "source.tif", rasters.Raster(case))
-
-
-def begin(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def until_says(process: subprocess.Popen[str], wanted: str) -> str:
-    """Read standard error until a line holds `wanted`."""
-    said = ""
-    assert process.stderr is not None
-    for line in process.stderr:
-        said += line
-        if wanted in line:
-            return said
-    raise AssertionError(f"never said {wanted!r}: {said}")
+    return sources.make(folder / "source.tif", sources.Raster(case))
 
 
 def test_json_carries_the_result_the_figures_and_the_plan(
@@ -163,8 +142,8 @@ def done_tasks(job: str) -> int:
 def test_interrupted_it_ends_with_130_and_the_same_command_resumes_it(
     number: signal.Signals, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    case = Case(bands=3, options=rasters.strips(16, compress="deflate"), nodata=0)
-    source = rasters.make(tmp_path / "source.tif", rasters.Raster(case, 2403, 2317))
+    case = Case(bands=3, options=sources.strips(16, compress="deflate"), nodata=0)
+    source = sources.make(tmp_path / "source.tif", sources.Raster(case, 2403, 2317))
     said = interrupted(source, tmp_path / "out", number)
     assert "the same command resumes it: cogmill run" in said
     job = said.split("job=")[1].split()[0]

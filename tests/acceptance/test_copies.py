@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from tests.acceptance import matrix, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.matrix import Shelf
-from tests.acceptance.running import Mill, Ran, place
-from tests.raster.rasters import Case
+from tests.harness import matrix, sources
+from tests.harness.command import Mill, Ran
+from tests.harness.figure import Figure
+from tests.harness.matrix import Shelf
+from tests.harness.picture import place
+from tests.harness.rasters import Case
 
 #: Of a corpus of real files: palette, masks, alpha, scale and offset, NaN, floats, JPEG, WebP.
 #: Not goes.tif: a JPEG with subsampled colours, which two decoders make up to 11 levels apart.
@@ -43,9 +44,9 @@ STORAGE = {"AREA_OR_POINT", "TIFFTAG_SOFTWARE", "TIFFTAG_DATETIME", "OVR_RESAMPL
 
 def _described(folder: Path) -> Path:
     """Make a raster that says all that a GeoTIFF can say of its bands."""
-    case = Case("int16", 3, rasters.strips(7, compress="deflate", interleave="band"), nodata=-99)
-    path = rasters.make(
-        folder / "described.tif", rasters.Raster(case, colors=("blue", "gray", "red"))
+    case = Case("int16", 3, sources.strips(7, compress="deflate", interleave="band"), nodata=-99)
+    path = sources.make(
+        folder / "described.tif", sources.Raster(case, colors=("blue", "gray", "red"))
     )
     with rasterio.open(path, "r+") as dataset:
         dataset.scales, dataset.offsets = (0.1, 2.0, 1.0), (1 / 3, 0.0, -7.5)
@@ -58,11 +59,11 @@ def _described(folder: Path) -> Path:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"name", "kind"} <= set(metafunc.fixturenames):
-        names = ("described", *rasters.AWKWARD)
+        names = ("described", *sources.AWKWARD)
         rows = matrix.both_kinds(names, metafunc.config.getoption("--full"))
         metafunc.parametrize(("name", "kind"), rows, ids=[", ".join(row) for row in rows])
     elif "real_file" in metafunc.fixturenames:
-        # The engine alone copies each of them in tests/raster; here it is the whole machine.
+        # The engine alone copies each of them in tests/job_types; here it is the whole machine.
         full = metafunc.config.getoption("--full")
         metafunc.parametrize("real_file", CORPUS if full else CORPUS[::4])
 
@@ -73,20 +74,20 @@ def test_without_dst_crs_pixels_and_their_meaning_are_copied_exactly(
     if name == "described":
         source = _described(tmp_path)
     else:
-        source = rasters.make_awkward(tmp_path / "source.tif", name)
+        source = sources.make_awkward(tmp_path / "source.tif", name)
     destination = f"{tmp_path}/mosaic/" if kind == "mosaic" else f"{tmp_path}/one.tif"
-    ran = mill.run(source, destination, *rasters.SMALL, "--workers", 1)
-    figure.command, figure.seed = ran.text, rasters.SEED
+    ran = mill.run(source, destination, *sources.SMALL, "--workers", 1)
+    figure.command, figure.seed = ran.text, sources.SEED
     _all_kept(source, ran, destination)
     figure.measured("0 differ")
 
 
-@pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
+@pytest.mark.parametrize("layout", list(sources.LAYOUTS))
 def test_without_dst_crs_every_layout_is_copied_exactly(
     layout: str, shelf: Shelf, figure: Figure
 ) -> None:
     ran, destination = shelf.copied(layout, "mosaic")
-    figure.command, figure.seed = ran.text, rasters.SEED
+    figure.command, figure.seed = ran.text, sources.SEED
     _all_kept(shelf.source(layout), ran, destination)
     figure.measured("0 differ")
 
@@ -106,7 +107,7 @@ def _all_kept(source: Path, ran: Ran, destination: str) -> None:
 def test_a_real_file_is_copied_exactly(
     real_file: str, mill: Mill, corpus: Path, tmp_path: Path, figure: Figure
 ) -> None:
-    ran = mill.run(corpus / real_file, tmp_path / "one.tif", *rasters.SMALL)
+    ran = mill.run(corpus / real_file, tmp_path / "one.tif", *sources.SMALL)
     figure.command = ran.text
     _kept(corpus / real_file, tmp_path / "one.tif")
     figure.measured("0 differ")
@@ -169,7 +170,7 @@ def _words(values: Any) -> list[str]:
 
 def test_statistics_are_never_copied(mill: Mill, tmp_path: Path) -> None:
     source = _described(tmp_path)
-    mill.run(source, tmp_path / "one.tif", *rasters.SMALL)
+    mill.run(source, tmp_path / "one.tif", *sources.SMALL)
     with rasterio.open(source) as one, rasterio.open(tmp_path / "one.tif") as two:
         assert "STATISTICS_MEAN" in one.tags(2)
         assert "STATISTICS_MEAN" not in two.tags(2)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.acceptance import matrix, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.matrix import Shelf
-from tests.acceptance.running import Mill
-from tests.raster.rasters import FileBytes
+from tests.harness import matrix, sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.matrix import Shelf
+from tests.harness.rasters import FileBytes
 
 from cogmill.raster import gdal
 from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import make_plan
 
-STRIPED = [name for name in rasters.LAYOUTS if not name.startswith("tiled")]
+STRIPED = [name for name in sources.LAYOUTS if not name.startswith("tiled")]
 COUNTS = ("requests", "bytes", "decodes")
 #: How often the path that copies may decode a strip.
 COPY_LIMIT = 1.1
@@ -28,7 +28,7 @@ NAIVE_FACTOR = 5
 def test_pieces_begin_and_end_on_strip_boundaries(
     rows: int, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "wide.tif", (12007, 9001), rows)
+    source = sources.unwritten(tmp_path / "wide.tif", (12007, 9001), rows)
     counts = []
     for megabytes in (400, 900, 3000):
         options = PlanOptions(
@@ -77,7 +77,7 @@ def test_the_copy_path_decodes_each_strip_at_most_1_1_times(
     assert 1 <= decoded / strips <= COPY_LIMIT
 
 
-@pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
+@pytest.mark.parametrize("layout", list(sources.LAYOUTS))
 def test_direct_decodes_as_often_as_predicted(layout: str, shelf: Shelf, figure: Figure) -> None:
     ran, _ = shelf.made(*matrix.row(layout=layout, way="direct"))
     counted, predicted = ran.document["counted"]["tiles"], ran.plan["cost"]["direct"]
@@ -90,7 +90,7 @@ def test_direct_decodes_as_often_as_predicted(layout: str, shelf: Shelf, figure:
 def test_at_20000_pixels_width_the_naive_plan_fetches_at_least_five_times_the_source_bytes(
     mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "wide.tif", (20000, 20000), 16)
+    source = sources.unwritten(tmp_path / "wide.tif", (20000, 20000), 16)
     # By eye: 1.2 GB that take no room on the disk.
     assert source.stat().st_blocks * 512 < 50e6
     ran = mill.inspect(source, "--dst-crs", "EPSG:3857", "--memory", "3.5GB", "--workers", 2)

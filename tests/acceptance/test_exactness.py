@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from tests.acceptance import oracle, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.rasters import Raster
-from tests.acceptance.running import Array, Picture, both_nan, differing, hashes, result
-from tests.raster.rasters import Case
-from tests.raster.whole_job import SMALL, WholeJob
+from tests.harness import oracle, sources
+from tests.harness.command import Array
+from tests.harness.figure import Figure
+from tests.harness.picture import Picture, both_nan, differing, hashes, result
+from tests.harness.rasters import Case
+from tests.harness.sources import Raster
+from tests.harness.whole_job import SMALL, WholeJob
 
 from cogmill.errors import Refused
 from cogmill.raster.memory import GIB, MIB
@@ -39,9 +40,9 @@ PAIRS: dict[str, tuple[str, str, Affine, tuple[int, int]]] = {
 }  # fmt: skip
 CASES = {
     "striped": Case(
-        "uint16", 2, rasters.strips(13, compress="deflate", predictor=2), mask="internal"
+        "uint16", 2, sources.strips(13, compress="deflate", predictor=2), mask="internal"
     ),
-    "tiled": Case("float32", 1, rasters.tiles(128, compress="deflate"), nodata=-9999),
+    "tiled": Case("float32", 1, sources.tiles(128, compress="deflate"), nodata=-9999),
 }
 #: None: the whole output tile of 512 pixels. The others do not divide it, and give fragments.
 WORK_TILES = (None, 320, 192)
@@ -81,7 +82,7 @@ class Bench:
         crs, _, transform, size = PAIRS[pair]
         path = self._folder / f"{pair} {layout}.tif".replace(" ", "-")
         if not path.exists():
-            rasters.make(path, Raster(CASES[layout], *size, crs, transform))
+            sources.make(path, Raster(CASES[layout], *size, crs, transform))
         return path
 
     def expected(self, pair: str, layout: str, kernel: str, plan: dict[str, Any]) -> Picture:
@@ -130,7 +131,7 @@ def test_no_pixel_and_no_mask_value_differs_from_a_whole_image_exact_warp(
         f"cogmill run SRC out/ --dst-crs {PAIRS[pair][1]} --resampling {kernel} "
         f"--strategy {strategy} --work-tile {work_tile or 512}"
     )
-    figure.seed = rasters.SEED
+    figure.seed = sources.SEED
     figure.measured(count, 0)
     assert count == 0
     values = found.pixels[0][~both_nan(found.pixels, found.pixels)[0]]
@@ -179,7 +180,7 @@ def _tightest(bench: Bench, pair: str, layout: str, **options: Any) -> int:
 def test_overviews_of_odd_sizes_equal_a_numpy_reference(
     layout: str, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.make(tmp_path / "in.tif", Raster(CASES[layout], *ODD))
+    source = sources.make(tmp_path / "in.tif", Raster(CASES[layout], *ODD))
     WholeJob(source, f"{tmp_path}/one.tif").run()
     WholeJob(source, f"{tmp_path}/out/").run()
     odd = levels = 0

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import Home
+from tests.harness.figure import Figure
+from tests.harness.killing import Home
+from tests.harness.places import ROOT
 
 from cogmill import runtime
 from cogmill.core_machine.contracts import Job, JobStatus
@@ -21,7 +22,6 @@ from cogmill.errors import Refused
 from cogmill.job_types.registry import ENTRY_POINTS, Registry
 from cogmill.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "tests" / "packages"
 COUNT = 7
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import rasterio
-from tests.acceptance.conftest import Figure
 from tests.acceptance.fuzzing import SEED, Look, Pool, bases, mutant
-from tests.acceptance.running import Mill
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
 
 from cogmill.settings import Settings
 

@@ -12,10 +12,10 @@ import rasterio
 from affine import Affine
 from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
-from tests.acceptance import rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill
-from tests.raster.rasters import Case
+from tests.harness import sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.rasters import Case
 
 #: Metres of a degree of latitude.
 DEGREE = 111_200.0
@@ -32,14 +32,14 @@ def ramp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transform = Affine(STEP, 0, CORNER[0], 0, -STEP, CORNER[1])
     rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     lons, lats = transform.c + cols * STEP, transform.f - rows * STEP
-    raster = rasters.Raster(
-        Case("float64", 2, rasters.strips(8, compress="deflate", predictor=3)),
+    raster = sources.Raster(
+        Case("float64", 2, sources.strips(8, compress="deflate", predictor=3)),
         WIDTH,
         HEIGHT,
         "EPSG:4230",
         transform,
     )
-    return rasters.make(path, raster, np.stack([lons, lats]))
+    return sources.make(path, raster, np.stack([lons, lats]))
 
 
 def _off(pixels: Any, transform: Affine, operation: str) -> Any:
@@ -67,7 +67,7 @@ def test_an_ed50_raster_across_31_6_e_shows_no_step(
 ) -> None:
     destination = tmp_path / "out.tif"
     # Finer than the source both ways: bilinear then gives a ramp back as it is.
-    options = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resolution", "100")
+    options = (*sources.SMALL, "--dst-crs", "EPSG:3857", "--resolution", "100")
     ran = mill.run(ramp, destination, *options)
     assert (ran.plan["warp"]["xscale"], ran.plan["warp"]["yscale"]) == (1, 1)
     operation = ran.plan["warp"]["coordinate_operation"]
@@ -99,16 +99,16 @@ def test_an_ed50_raster_across_31_6_e_shows_no_step(
 def test_british_national_grid_prints_the_missing_ostn15_grid_and_the_loss(
     mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    raster = rasters.Raster(
-        rasters.LAYOUTS["striped uint8 x3"],
+    raster = sources.Raster(
+        sources.LAYOUTS["striped uint8 x3"],
         611,
         573,
         "EPSG:27700",
         Affine(25, 0, 412000, 0, -25, 312000),
     )
-    source = rasters.make(tmp_path / "bng.tif", raster)
+    source = sources.make(tmp_path / "bng.tif", raster)
     ran = mill.run(
-source, tmp_path / "out.tif", *rasters.SMALL, "--dst-crs", "EPSG:3857"
+source, tmp_path / "out.tif", *sources.SMALL, "--dst-crs", "EPSG:3857"
     )  # fmt: skip
     lines = [line for line in ran.said.splitlines() if "OSTN15" in line]
     found = re.search(r"loses ([0-9.]+) m of accuracy", " ".join(lines))

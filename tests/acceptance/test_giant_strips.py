@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.acceptance import rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, hashes
-from tests.raster.rasters import Case
+from tests.harness import sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.picture import hashes
+from tests.harness.rasters import Case
 
 OPTIONS = (
-    *rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "nearest", "--co", "LEVEL=1",
+    *sources.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "nearest", "--co", "LEVEL=1",
     "--workers", "1",
 )  # fmt: skip
 WIDTH, HEIGHT = 3011, 2777
@@ -27,8 +28,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def giant(path: Path, compress: str) -> Path:
     dtype = "uint8" if compress == "jpeg" else "uint16"
     options = {"compress": compress, **({} if compress == "jpeg" else {"predictor": 2})}
-    case = Case(dtype, 3, rasters.strips(HEIGHT, **options), smooth=True)
-    return rasters.make(path, rasters.Raster(case, WIDTH, HEIGHT))
+    case = Case(dtype, 3, sources.strips(HEIGHT, **options), smooth=True)
+    return sources.make(path, sources.Raster(case, WIDTH, HEIGHT))
 
 
 def test_a_strip_that_exceeds_the_memory_gives_the_bytes_that_it_gives_when_it_fits(

@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance import killing
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import (
+from tests.harness import killing
+from tests.harness.figure import Figure
+from tests.harness.killing import (
     REPROJECTED,
     TWO_CHILDREN,
     Command,
     Ended,
     Home,
     Moment,
-    all_gone,
     between,
     contents,
-    gone,
     in_stage,
     publishing,
 )
-from tests.acceptance.running import pairwise
+from tests.harness.matrix import pairwise
+from tests.harness.places import PACKAGES
+from tests.harness.processes import all_gone, gone, until
 
 ORPHAN_SECONDS = 1.0
 SERVER_SECONDS = 10.0
@@ -232,11 +232,11 @@ def test_no_child_outlives_its_worker_by_a_second_however_busy_it_is(
     home: Home, tmp_path: Path, figure: Figure
 ) -> None:
     # Tasks that never end, and never look whether anybody still listens.
-    there = Home(home.path, python_path=(Path(__file__).parents[1] / "packages",))
+    there = Home(home.path, python_path=(Path(PACKAGES),))
     submitted = there.python(SUBMIT_WHAT_HOLDS, tmp_path)
     assert submitted.code == 0, submitted.stderr
     worker = there.start("worker", "--workers", "2")
-    killing.wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    until(lambda: len(list(tmp_path.iterdir())) == 2, "both children have begun")
     children = worker.children()
     worker.kill()
     seconds = all_gone(children, ORPHAN_SECONDS)

@@ -13,8 +13,8 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.windows import Window
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
 
 from cogmill.raster.warp.commands import RESULT
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.acceptance import killing
-from tests.acceptance.conftest import Figure
-from tests.acceptance.in_child import ChildJob
-from tests.raster.whole_job import JOB_TYPE, tools, write_raster
+from tests.harness import killing
+from tests.harness.child_job import ChildJob
+from tests.harness.figure import Figure
+from tests.harness.measuring import MIB
+from tests.harness.processes import status
+from tests.harness.whole_job import JOB_TYPE, tools, write_raster
 
 from cogmill import runtime
 from cogmill.core_machine.child import frames
@@ -21,7 +23,6 @@ from cogmill.core_machine.child.process import Answer, ChildProcess
 from cogmill.core_machine.contracts import PlannedTask, Requirements
 from cogmill.settings import Settings
 
-MIB = 1 << 20
 PACKAGES = Path(__file__).parent / "packages"
 TASKS = 200
 #: When a child has met every kind of task, and its allocator has found its size.
@@ -116,4 +117,4 @@ def test_after_200_tasks_and_their_failures_vsimem_is_empty_and_the_process_no_l
 
 
 def resident(child: ChildProcess) -> int:
-    return int(killing.status(child.pid)["VmRSS"].split()[0]) * 1024
+    return int(status(child.pid)["VmRSS"].split()[0]) * 1024

@@ -11,13 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import FAST, QUICK, Fleet, fleet, living, signal_all
-from tests.faults.conftest import children_of, until
+from tests.harness.figure import Figure
+from tests.harness.fleet import FAST, QUICK, Fleet
+from tests.harness.processes import children_of, living, signal_all, until
 
 from cogmill.core_machine.state.embedded import keeper
-
-__all__ = ["fleet"]
 
 IDLE = "an idle one"
 #: A client's own name, so that nothing of this session is taken for a worker.

@@ -11,15 +11,13 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import FAST, QUICK, Fleet, fleet, living
-from tests.faults.conftest import children_of, until
-from tests.state.test_transitions import claim, join, plan, submit
+from tests.harness.figure import Figure
+from tests.harness.fleet import FAST, QUICK, Fleet
+from tests.harness.processes import children_of, living, until
+from tests.harness.steps import claim, join, plan, submit
 
 from cogmill.core_machine.contracts import Task
 from cogmill.settings import Pace
-
-__all__ = ["fleet"]
 
 
 @dataclass(frozen=True)

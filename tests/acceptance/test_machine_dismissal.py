@@ -7,14 +7,12 @@ import time
 import uuid
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import FAST, Fleet, fleet, living
-from tests.faults.conftest import children_of, until
+from tests.harness.figure import Figure
+from tests.harness.fleet import FAST, Fleet
+from tests.harness.processes import children_of, living, until
 
 from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.state.tasks import Attempt
-
-__all__ = ["fleet"]
 
 #: For the kernel to bury what was killed in time, on cores that others use too.
 BURIAL_SECONDS = 0.5

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.acceptance.conftest import Figure
 from tests.faults.sweep import FAULTS, selection, sweep
-from tests.state.conftest import lease, open_folder, template
+from tests.harness.figure import Figure
 
 from cogmill.core_machine.state.embedded.server import Lease
-
-__all__ = ["lease", "open_folder", "template"]
 
 SEED = 8
 #: In how many scenarios a place is struck, at most: what is lost there depends on who gets there.

@@ -10,14 +10,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import Fleet, fleet
-from tests.state.test_transitions import claim, join, plan, planned, submit
+from tests.harness.figure import Figure
+from tests.harness.fleet import Fleet
+from tests.harness.steps import claim, join, plan, planned, submit
 
 from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.state.tasks import Attempt, Settled
-
-__all__ = ["fleet"]
 
 PLANNING_SECONDS = 10.0
 CLAIMS = 200

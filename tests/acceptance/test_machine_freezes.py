@@ -6,13 +6,11 @@ import signal
 import time
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import FAST, QUICK, Fleet, fleet, signal_all
-from tests.faults.conftest import children_of, until
+from tests.harness.figure import Figure
+from tests.harness.fleet import FAST, QUICK, Fleet
+from tests.harness.processes import children_of, signal_all, until
 
 from cogmill.core_machine.contracts import Job
-
-__all__ = ["fleet"]
 
 SLOTS = 2
 

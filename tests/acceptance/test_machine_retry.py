@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance import killing
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import (
+from tests.harness import killing
+from tests.harness.figure import Figure
+from tests.harness.killing import (
     REPROJECTED,
     TWO_CHILDREN,
     Ended,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import Ended, Home
-from tests.acceptance.running import hashes
+from tests.harness.figure import Figure
+from tests.harness.killing import Ended, Home
+from tests.harness.picture import hashes
 
 PLANNED_FOR = ("--memory", "3.5GB", "--workers", "1")
 SMALL = ("--memory", "512MB", "--workers", "1")

@@ -8,14 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import Fleet, fleet
-from tests.faults.conftest import PACKAGES, until
+from tests.harness.figure import Figure
+from tests.harness.fleet import Fleet
+from tests.harness.places import PACKAGES
+from tests.harness.processes import until
 
 import cogmill
 from cogmill.core_machine.contracts import JobStatus
-
-__all__ = ["fleet"]
 
 LOOKS = 5
 

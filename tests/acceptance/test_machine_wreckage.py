@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.state.conftest import Clock, address, clock, lease, open_folder, template
-from tests.state.test_transitions import Heard
+from tests.harness.clock import Clock
+from tests.harness.figure import Figure
+from tests.harness.steps import Heard
 from tests.state.wreckage import KINDS, MENDED, look_alikes, violated, yard
 
 from cogmill.core_machine.reconciliation import SystemReconciler
-
-__all__ = ["address", "clock", "lease", "open_folder", "template"]
 
 SEED = 20261125
 PASSES = 2

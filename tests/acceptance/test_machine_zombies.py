@@ -11,15 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.fleet import Fleet, fleet, signal_all
-from tests.faults.conftest import children_of, until
-from tests.state.conftest import Clock
-from tests.state.test_transitions import BROKEN, claim, join, plan, planned, submit
+from tests.harness.clock import Clock
+from tests.harness.figure import Figure
+from tests.harness.fleet import Fleet
+from tests.harness.processes import children_of, signal_all, until
+from tests.harness.steps import BROKEN, claim, join, plan, planned, submit
 
 from cogmill.core_machine.state.tasks import Attempt, Settled, Tasks
-
-__all__ = ["fleet"]
 
 Settle = Callable[[Tasks, Attempt], Settled]
 OUTCOMES: dict[str, Settle] = {

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance import rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, hashes
-from tests.acceptance.test_command_line import begin, until_says
-from tests.raster.rasters import Case
+from tests.harness import sources
+from tests.harness.command import Mill, begin, until_says
+from tests.harness.figure import Figure
+from tests.harness.picture import hashes
+from tests.harness.rasters import Case
 
 #: Three that will do, one whose block is damaged, and one that is no TIFF.
 GOOD = ("a.tif", "b.tif", "c.tif")
 BROKEN, JUNK = "damaged.tif", "junk.tif"
-CASE = Case(bands=1, options=rasters.strips(16, compress="deflate"), nodata=0)
+CASE = Case(bands=1, options=sources.strips(16, compress="deflate"), nodata=0)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "in").mkdir()
     for number, name in enumerate((*GOOD, BROKEN)):
-        raster = rasters.Raster(CASE).sized(300 + 31 * number, 277)
-        rasters.make(tmp_path / "in" / name, raster)
+        raster = sources.Raster(CASE).sized(300 + 31 * number, 277)
+        sources.make(tmp_path / "in" / name, raster)
     data = bytearray((tmp_path / "in" / BROKEN).read_bytes())
     data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
     (tmp_path / "in" / BROKEN).write_bytes(data)
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_before_a_job_is_recorded(mill: Mill, folder: 
 def test_interrupted_it_is_130_and_the_same_command_resumes(mill: Mill, folder: Path) -> None:
     # Seconds of work, so that none of the two is done when the first look has been told.
     for name in GOOD[1:]:
-        rasters.make(folder / "in" / name, rasters.Raster(CASE).sized(1301, 1203))
+        sources.make(folder / "in" / name, sources.Raster(CASE).sized(1301, 1203))
     options = ("--dst-crs", "EPSG:3857", "--workers", "1")
     mill.run("in/a.tif", "out/a.tif", *options)
     process = begin("run", "in/?.tif", "out/", *options)

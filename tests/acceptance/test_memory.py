@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from tests.acceptance import killing
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import Home
-from tests.acceptance.measuring import MIB, Meter, stage_peaks, told
+from tests.harness import killing
+from tests.harness.figure import Figure
+from tests.harness.killing import Home
+from tests.harness.measuring import MIB, Meter, stage_peaks, told
 
 #: Below this a prediction is mostly the process itself.
 JUDGED_FROM = 300 * MIB

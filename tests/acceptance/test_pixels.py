@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from tests.acceptance import matrix, oracle, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.matrix import Shelf
-from tests.acceptance.running import Mill, Picture, Ran, both_nan, differing, result
-from tests.raster.reference import reference_warp, rounded
+from tests.harness import matrix, oracle, sources
+from tests.harness.command import Mill, Ran
+from tests.harness.figure import Figure
+from tests.harness.matrix import Shelf
+from tests.harness.picture import Picture, both_nan, differing, result
+from tests.harness.reference import reference_warp, rounded
 
 from cogmill.raster.geometry.grid import Grid
 from cogmill.raster.geometry.held_pixels import HeldPixels
@@ -47,9 +48,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         rows = matrix.rows(metafunc.config.getoption("--full"))
         metafunc.parametrize(names, rows, ids=[", ".join(row) for row in rows])
     elif {"layout", "same_kernel"} <= set(metafunc.fixturenames):
-        cut = list(product(rasters.LAYOUTS, SAME_KERNELS))
+        cut = list(product(sources.LAYOUTS, SAME_KERNELS))
         if not metafunc.config.getoption("--full"):
-            cut = list(zip(rasters.LAYOUTS, cycle(SAME_KERNELS), strict=False))
+            cut = list(zip(sources.LAYOUTS, cycle(SAME_KERNELS), strict=False))
         metafunc.parametrize(("layout", "same_kernel"), cut, ids=map("-".join, cut))
 
 
@@ -74,7 +75,7 @@ def expected(shelf: Shelf) -> Expected:
 
 
 def _options(kernel: str) -> tuple[object, ...]:
-    return (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", kernel, "--workers", 1)
+    return (*sources.SMALL, "--dst-crs", "EPSG:3857", "--resampling", kernel, "--workers", 1)
 
 
 def test_mosaic_and_one_cog_equal_a_whole_image_exact_warp_by_the_same_gdal(
@@ -87,7 +88,7 @@ def test_mosaic_and_one_cog_equal_a_whole_image_exact_warp_by_the_same_gdal(
     figure: Figure,
 ) -> None:
     ran, destination = shelf.made(layout, kernel, way, kind)
-    figure.command, figure.seed = ran.text, rasters.SEED
+    figure.command, figure.seed = ran.text, sources.SEED
     assert ran.plan["strategy"] == way
     assert ran.plan["tiles"]["output"] >= 9
     found = result(destination, ran.plan["target_grid"])
@@ -119,18 +120,18 @@ def test_a_planted_defect_makes_the_comparison_fail(
     ran = mill.run(shelf.source(layout), destination, *_options(kernel), plant=tmp_path)
     found = result(destination, ran.plan["target_grid"])
     count = differing(found, expected(layout, ran.plan))
-    figure.command, figure.seed = ran.text, rasters.SEED
+    figure.command, figure.seed = ran.text, sources.SEED
     figure.measured(count, "more than 0")
     assert count > 0
 
 
 @pytest.mark.parametrize("kernel", ["nearest", "bilinear"])
-@pytest.mark.parametrize("layout", list(rasters.LAYOUTS))
+@pytest.mark.parametrize("layout", list(sources.LAYOUTS))
 def test_a_numpy_and_pyproj_reference_gives_the_same_at_about_400_x_400(
     layout: str, kernel: str, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    raster = rasters.Raster(rasters.LAYOUTS[layout]).sized(*REFERENCE_SIZE)
-    source = rasters.make(tmp_path / "source.tif", raster)
+    raster = sources.Raster(sources.LAYOUTS[layout]).sized(*REFERENCE_SIZE)
+    source = sources.make(tmp_path / "source.tif", raster)
     ran = mill.run(source, tmp_path / "one.tif", *_options(kernel))
     spec, held = _asked(source, ran.plan)
     found = result(f"{tmp_path}/one.tif", ran.plan["target_grid"])
@@ -149,7 +150,7 @@ def test_a_numpy_and_pyproj_reference_gives_the_same_at_about_400_x_400(
             gap = pixels != values
         wrong += int(gap[both].sum())
         undecided += int((~sure | half).sum())
-    figure.command, figure.seed = ran.text, rasters.SEED
+    figure.command, figure.seed = ran.text, sources.SEED
     figure.measured(f"{wrong} differ, {undecided} at a decision's boundary", 0)
     assert wrong == 0
     # Of 16-bit values, one in twenty lies so near a half that either way would be right.
@@ -196,7 +197,7 @@ def test_the_commands_of_the_plan_give_the_same_pixels(
     ran = mill.run(shelf.source(layout), destination, *_options(same_kernel))
     theirs = gdalwarp(ran, tmp_path)
     found = result(destination, ran.plan["target_grid"])
-    figure.command, figure.seed = " && ".join(ran.plan["gdalwarp"]), rasters.SEED
+    figure.command, figure.seed = " && ".join(ran.plan["gdalwarp"]), sources.SEED
     different, worst, flips = apart(found, theirs)
     figure.measured(f"{different} differ, by up to {worst:g}; {flips} valid or not", "1, 1e-6")
     assert flips == 0

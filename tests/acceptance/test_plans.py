@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.acceptance import rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill
-from tests.raster.synthetic import layout, structure
+from tests.harness import sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.synthetic import layout, structure
 
 from cogmill.errors import Refused
 from cogmill.raster.cog.fragments import assembly_memory
@@ -200,7 +200,7 @@ def pieces_total(found: RasterPlan) -> int:
 def test_huge_sources_are_inspected_without_running(
     side: int, strip_rows: int, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "huge.tif", (side, side), strip_rows)
+    source = sources.unwritten(tmp_path / "huge.tif", (side, side), strip_rows)
     ran = mill.inspect(source, "--dst-crs", "EPSG:3857", "--memory", "4GB", "--workers", 2)
     found = ran.plan
     figure.command = ran.text
@@ -219,7 +219,7 @@ def test_huge_sources_are_inspected_without_running(
 def test_the_well_known_example_gives_eight_strips_a_piece_and_six_with_four_bands(
     bands: int, strips: int, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    source = rasters.unwritten(tmp_path / "example.tif", (50000, 50000), 256, bands, "float32")
+    source = sources.unwritten(tmp_path / "example.tif", (50000, 50000), 256, bands, "float32")
     assert source.stat().st_size > 50000 * 50000 * bands * 4
     assert source.stat().st_blocks * 512 < MIB
     options = (source, "--dst-crs", "EPSG:3857", "--workers", "1", "--memory")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from tests.acceptance.conftest import Figure
-from tests.acceptance.in_child import ChildJob
 from tests.acceptance.test_exactness import PAIRS
+from tests.harness.child_job import ChildJob
+from tests.harness.figure import Figure
 
 from cogmill import runtime
 from cogmill.errors import Refused

@@ -11,19 +11,20 @@ import pytest
 import rasterio
 import tifffile
 from rasterio.control import GroundControlPoint
-from tests.acceptance import rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, hashes
-from tests.raster.rasters import Case
+from tests.harness import sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.picture import hashes
+from tests.harness.rasters import Case
 
 SIDE = 300
-STRIPED = Case(bands=3, options=rasters.strips(16, compress="deflate"), nodata=0)
+STRIPED = Case(bands=3, options=sources.strips(16, compress="deflate"), nodata=0)
 
 
 def good(folder: Path, crs: str | None = "EPSG:32633") -> Path:
     """Make a source that nothing is wrong with."""
-    raster = rasters.Raster(STRIPED, SIDE, SIDE, crs=crs)
-    return rasters.make(folder / "source.tif", raster)
+    raster = sources.Raster(STRIPED, SIDE, SIDE, crs=crs)
+    return sources.make(folder / "source.tif", raster)
 
 
 def missing(folder: Path) -> Path:
@@ -57,7 +58,7 @@ def with_gcps_only(folder: Path) -> Path:
         path, "w", driver="GTiff", width=SIDE, height=SIDE, count=1, dtype="uint8",
         gcps=points, crs="EPSG:4326",
     ) as dataset:  # fmt: skip
-        dataset.write(rasters.picture(rasters.Raster(Case(), SIDE, SIDE)))
+        dataset.write(sources.picture(sources.Raster(Case(), SIDE, SIDE)))
     return path
 
 
@@ -173,7 +174,7 @@ def test_a_block_that_does_not_decode_fails_the_job_with_its_address_and_publish
         file.write(b"\xff" * size)
     place = tmp_path / "results"
     place.mkdir()
-    ran = mill("run", source, place / destination, *rasters.SMALL, "--dst-crs", "EPSG:3857")
+    ran = mill("run", source, place / destination, *sources.SMALL, "--dst-crs", "EPSG:3857")
     figure.command = ran.text
     figure.measured(ran.exit_code, 1)
     assert ran.exit_code == 1, ran.said

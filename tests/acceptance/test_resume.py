@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance import killing
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import (
+from tests.harness import killing
+from tests.harness.figure import Figure
+from tests.harness.killing import (
     REPROJECTED,
     TWO_CHILDREN,
     Command,
@@ -26,6 +26,7 @@ from tests.acceptance.killing import (
     contents,
     in_stage,
 )
+from tests.harness.processes import until
 
 INTERRUPTED = 130
 PAGE = mmap.PAGESIZE
@@ -376,7 +377,12 @@ def test_submit_in_one_shell_and_two_workers_in_others_finish_one_job_each_task_
 
     workers = [home.start("worker", "--until-idle", *budget) for _ in range(2)]
     with home.observer() as observer:
-        killing.wait_until(lambda: observer.is_in(ended))
+        until(
+            lambda: observer.is_in(ended),
+            "the job has ended",
+            killing.PATIENCE_SECONDS,
+            killing.LOOK_SECONDS,
+        )
         assert [worker.end().code for worker in workers] == [0, 0]
         tasks = observer.tasks(job)
     figure.measured(f"{len(tasks)} tasks, {len(seen)} workers, 1 attempt each")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance import matrix, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.running import Mill, hashes
-from tests.raster.rasters import Case, FileBytes
+from tests.harness import matrix, sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.measuring import MIB
+from tests.harness.picture import hashes
+from tests.harness.rasters import Case, FileBytes
 
 from cogmill.errors import Refused
 from cogmill.raster import gdal
@@ -20,31 +22,30 @@ from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import make_plan
 from cogmill.settings import PARENT_MEMORY
 
-OPTIONS = (*rasters.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")
+OPTIONS = (*sources.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "direct": ("--strategy", "direct", "--memory", "2GB", "--workers", "2"),
     "1 worker": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "1"),
     "2 workers": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "2"),
     "small work tiles": ("--strategy", "direct", "--work-tile", "192", "--workers", "2"),
 }
-MIB = 1 << 20
 #: Budgets in MB that are tried, from too small to more than any piece wants.
 BUDGETS = range(260, 500, 4)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    case = Case("float32", 4, rasters.strips(11, compress="deflate", predictor=3), nodata=-9999)
+    case = Case("float32", 4, sources.strips(11, compress="deflate", predictor=3), nodata=-9999)
     folder = tmp_path_factory.mktemp("same")
-    return rasters.make(folder / "source.tif", rasters.Raster(case, 1211, 1103))
+    return sources.make(folder / "source.tif", sources.Raster(case, 1211, 1103))
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a source of 85 MB: no piece is smaller than 32 MB unless the budget is tight."""
-    case = Case("float64", 6, rasters.strips(11, compress="zstd"), nodata=-9999)
+    case = Case("float64", 6, sources.strips(11, compress="zstd"), nodata=-9999)
     folder = tmp_path_factory.mktemp("large")
-    return rasters.make(folder / "source.tif", rasters.Raster(case, 1351, 1307))
+    return sources.make(folder / "source.tif", sources.Raster(case, 1351, 1307))
 
 
 class Runs:
@@ -80,7 +81,7 @@ def test_sha_256_of_every_file_is_the_same_for_both_ways_and_any_number_of_worke
         works = [plan["tiles"]["work"] for plan in plans.values()]
         assert works[-1] == [192, 192]
         assert works[0] == [512, 512]
-    figure.command, figure.seed = " ".join(OPTIONS), rasters.SEED
+    figure.command, figure.seed = " ".join(OPTIONS), sources.SEED
     _same(figure, {name: files for name, (files, _) in found.items()})
 
 
@@ -101,7 +102,7 @@ def test_sha_256_of_every_file_is_the_same_for_three_memory_budgets_with_differe
     }
     pieces = {plan["tiles"]["pieces"] for _, plan in found.values()}
     figure.command = f"--memory {', '.join(f'{budget}MB' for budget in found)}"
-    figure.seed = rasters.SEED
+    figure.seed = sources.SEED
     assert pieces == set(budgets)
     _same(figure, {f"{budget}MB": files for budget, (files, _) in found.items()})
 

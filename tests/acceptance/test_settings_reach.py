@@ -1,7 +1,7 @@
 """A setting has one home, and reaches parent, child and GDAL from there.
 
 That nothing else reads the environment or makes a live part is proved, with examples that fail, in
-``tests/unit/test_architecture.py``.
+``tests/test_architecture.py``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance import killing
-from tests.acceptance.conftest import Figure
-from tests.acceptance.killing import QUICK_PACE, Home
-from tests.unit.test_architecture import Module, constructions, environment_reads, modules
+from tests.harness import killing
+from tests.harness.figure import Figure
+from tests.harness.house import Module, constructions, environment_reads, modules
+from tests.harness.killing import QUICK_PACE, Home
+from tests.harness.measuring import MIB
 
 from cogmill.settings import PARENT_MEMORY, child_budget, idle_reserve
 
-MIB = 1 << 20
 PACKAGES = Path(__file__).parent / "packages"
 WORKERS = 2
 #: What is told, and the bytes that it is.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.conftest import Figure
-from tests.acceptance.matrix import Shelf, row
-from tests.raster.test_validate import cog, flip, gtiff
+from tests.harness.cogs import cog, flip, gtiff
+from tests.harness.figure import Figure
+from tests.harness.matrix import Shelf, row
 
 from cogmill.catalogue.manifest import MANIFEST_NAME, Manifest, ManifestFile, ResultGrid
 from cogmill.cli import validate as command

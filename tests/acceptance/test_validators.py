@@ -15,11 +15,10 @@ import tifffile
 from rasterio.enums import Resampling
 from rio_cogeo.cogeo import cog_validate
 from rio_tiler.io import Reader
-from tests.acceptance import matrix, rasters
-from tests.acceptance.conftest import Figure
-from tests.acceptance.matrix import Shelf
-from tests.acceptance.running import Mill
-from tests.raster import gdal_validator
+from tests.harness import gdal_validator, matrix, sources
+from tests.harness.command import Mill
+from tests.harness.figure import Figure
+from tests.harness.matrix import Shelf
 
 #: Even on every level that is compared; large enough for upper levels.
 EVEN = (1408, 1152)
@@ -27,7 +26,7 @@ LAYOUTS = ("striped uint8 x3", "tiled float32 with nodata", "striped uint16 x4",
 MASK = 4
 
 
-@pytest.fixture(scope="module", params=list(rasters.LAYOUTS))
+@pytest.fixture(scope="module", params=list(sources.LAYOUTS))
 def files(request: pytest.FixtureRequest, shelf: Shelf) -> list[Path]:
     """Give both kinds of output of one source: the one COG, and every tile of a mosaic."""
     _, one = shelf.made(*matrix.row(layout=request.param, kind="one COG"))
@@ -127,12 +126,12 @@ def _by_rio_tiler(path: Path, size: tuple[int, int]) -> tuple[Any, Any]:
 def test_overviews_equal_gdals_average_on_even_sizes(
     layout: str, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
-    raster = rasters.Raster(rasters.LAYOUTS[layout]).sized(*EVEN)
+    raster = sources.Raster(sources.LAYOUTS[layout]).sized(*EVEN)
     if layout == "striped uint16 x4":
         raster = replace(raster, case=replace(raster.case, mask="internal"))
-    source = rasters.make(tmp_path / "source.tif", raster)
-    ran = mill.run(source, tmp_path / "one.tif", *rasters.SMALL)
-    figure.command, figure.seed = ran.text, rasters.SEED
+    source = sources.make(tmp_path / "source.tif", raster)
+    ran = mill.run(source, tmp_path / "one.tif", *sources.SMALL)
+    figure.command, figure.seed = ran.text, sources.SEED
     compared = 0
     sizes = list(_sizes(tmp_path / "one.tif"))
     for level, (width, height) in enumerate(sizes[:-1]):

@@ -34,7 +34,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.faults.hurry import hurried
 from tests.faults.scenarios import SCENARIOS, Scenario
-from tests.state.test_model import VIOLATIONS
+from tests.harness.invariants import VIOLATIONS
+from tests.harness.places import PACKAGES
 
 from cogmill import runtime
 from cogmill.core_machine.child.process import ChildProcess, SpareChildren
@@ -52,7 +53,6 @@ from cogmill.settings import Pace, Settings
 #: What takes longest comes first, so that others run beside it.
 FAULTS = ("hang", "kill", "raise", "lose")
 SQL = Path(runtime.__file__).parent / "core_machine" / "state" / "sql"
-PACKAGES = Path(__file__).parents[1] / "packages"
 ARMED = Path(__file__).with_name("armed.py")
 PACE = Pace(beat=0.2, suspect=2.0, lease=3.0, look=0.1, grace=0.2)
 TRIAL_SECONDS = 60.0

@@ -8,7 +8,8 @@ import threading
 import time
 
 import pytest
-from tests.faults.conftest import Site, alive, until
+from tests.harness.processes import alive, until
+from tests.harness.site import Site
 
 from cogmill.core_machine.clock import wall_seconds
 from cogmill.core_machine.contracts import JobStatus

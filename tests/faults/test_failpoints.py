@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.faults.sweep import FAULTS, faults_of, places_in_source, selection, sweep
-from tests.state.conftest import lease, open_folder, template
 
 from cogmill.core_machine.state.embedded.server import Lease
-
-__all__ = ["lease", "open_folder", "template"]
 
 SEED = 8
 OF_EACH = 2

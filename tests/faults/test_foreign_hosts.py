@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
-from tests.faults.conftest import PACE, Site, alive, children_of, until
+from tests.harness.processes import alive, children_of, until
+from tests.harness.site import PACE, Site
 
 from cogmill import runtime
 from cogmill.core_machine.contracts import Job

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tests.faults.conftest import Site, until
+from tests.harness.processes import until
+from tests.harness.site import Site
 
 from cogmill.core_machine.contracts import Cause, Job, JobStatus
 from cogmill.core_machine.orchestration import JobProcessor

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
-from tests.faults.conftest import PATIENCE_SECONDS, Site, alive, children_of, until
+from tests.harness.processes import PATIENCE_SECONDS, alive, children_of, until
+from tests.harness.site import Site
 
 from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus, Task, TaskKind

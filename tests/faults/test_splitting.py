@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.faults.conftest import Site
 from tests.faults.test_generations import WHOLE, adopted, executed, processor
+from tests.harness.site import Site
+from tests.harness.steps import MEBIBYTE
 
 from cogmill.core_machine import reconciliation
 from cogmill.core_machine.child import process
 from cogmill.core_machine.contracts import Cause, JobStatus
-
-MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(autouse=True)

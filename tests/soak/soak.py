@@ -27,18 +27,18 @@ import numpy as np
 import psycopg
 import rasterio
 from affine import Affine
-from tests.acceptance.killing import (
+from tests.faults.sweep import DOUBLED, living
+from tests.harness.invariants import VIOLATIONS
+from tests.harness.killing import (
     QUICK_PACE,
     SMALL_TILES,
     Command,
     Home,
     contents,
-    gone,
     plain_raster,
     striped_raster,
 )
-from tests.faults.sweep import DOUBLED, living
-from tests.state.test_model import VIOLATIONS
+from tests.harness.processes import gone
 
 REPORT = Path("build") / "soak.json"
 LOOK_SECONDS = 0.1

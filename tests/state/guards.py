@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from tests.harness.steps import BROKEN, MEBIBYTE, Heard, claim, join, new_job, plan, planned, submit
 from tests.state.mutants import Bench, expect
-from tests.state.test_model import BROKEN, MEBIBYTE
-from tests.state.test_transitions import Heard, claim, join, new_job, plan, planned, submit
 
 from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler

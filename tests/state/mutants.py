@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.state.conftest import Clock
-from tests.state.test_model import VIOLATIONS
+from tests.harness.clock import Clock
+from tests.harness.invariants import VIOLATIONS
 
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import rows

@@ -17,9 +17,9 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from tests.state.test_model import ENDED, TERMINAL, VIOLATIONS
-from tests.state.test_transitions import new_job
-from tests.state.virtual import MEBIBYTE, MOST_TASK_MEMORY, PACES, VirtualWorker
+from tests.harness.invariants import ENDED, TERMINAL, VIOLATIONS
+from tests.harness.steps import MEBIBYTE, new_job
+from tests.state.virtual import MOST_TASK_MEMORY, PACES, VirtualWorker
 from tests.state.world import World
 
 from cogmill.core_machine.contracts import Job

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.state.conftest import Clock
-from tests.state.test_transitions import BROKEN, Heard, claim, join, plan, submit
+from tests.harness.clock import Clock
+from tests.harness.steps import BROKEN, Heard, claim, join, plan, submit
 from tests.state.wreckage import CHECKS, violated
 
 from cogmill.core_machine.contracts import Cause, Job, JobStatus

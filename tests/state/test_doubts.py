@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from tests.state.conftest import Clock
-from tests.state.test_transitions import Heard, claim, join, plan, submit
+from tests.harness.clock import Clock
+from tests.harness.steps import Heard, claim, join, plan, submit
 
 from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.harness.clock import Clock
 from tests.state import guards
-from tests.state.conftest import Clock
 from tests.state.mutants import Bench, Caught, Mutant, fresh
 from tests.state.simulation import EPOCH, Arena, Simulation, Violation
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.state.test_transitions import MEBIBYTE, claim, join, plan, submit
+from tests.harness.steps import MEBIBYTE, claim, join, plan, submit
 
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database

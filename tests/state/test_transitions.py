@@ -9,17 +9,15 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from pydantic import JsonValue
-from tests.state.conftest import Clock
+from tests.harness.clock import Clock
+from tests.harness.steps import BROKEN, MEBIBYTE, Heard, claim, join, new_job, plan, planned, submit
 
 from cogmill.core_machine.contracts import (
     Cause,
     CleanUp,
-    Failure,
     Job,
     JobStatus,
-    Offer,
     PlannedTask,
-    Preflight,
     Requirements,
     Task,
     TaskKind,
@@ -27,81 +25,14 @@ from cogmill.core_machine.contracts import (
 from cogmill.core_machine.reconciliation import ROOM_SECONDS, SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
-from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import MOST_PASSED_OVER, Attempt, Settled
 from cogmill.core_machine.state.workers import Progress
 from cogmill.errors import DestinationBusy, Refused
-
-MEBIBYTE = 1 << 20
-BROKEN = Failure(code="permanent", cause=Cause.PERMANENT, message="it broke")
 
 
 @pytest.fixture
 def state(database: Database) -> StateManager:
     return StateManager(database)
-
-
-class Heard:
-    """A publisher that remembers."""
-
-    def __init__(self) -> None:
-        self.references: list[str] = []
-
-    def wake(self, reference: str) -> None:
-        self.references.append(reference)
-
-
-def new_job(lineage: str = "a", generation: int = 1, owns: str | None = None) -> NewJob:
-    found = Preflight(
-        source_identity="s", prepared={"n": 1}, reach="any", owns=owns, plan_memory=MEBIBYTE
-    )
-    stages = tuple(
-        NewStage(name=name, plan_seconds=60, max_failures=3) for name in ("first", "second")
-    )
-    return NewJob(
-        id=f"{lineage}{generation}", lineage=lineage, generation=generation, type="toy", version=1,
-        inputs={}, engine="e", priority=0, preflight=found, stages=stages,
-    )  # fmt: skip
-
-
-def submit(state: StateManager, lineage: str = "a", owns: str | None = None) -> Job:
-    job = state.generations.submit(new_job(lineage, owns=owns))
-    assert job is not None
-    state.wakeups.take()
-    return job
-
-
-def join(
-    state: StateManager, memory: int = 64 * MEBIBYTE, engine: str = "e", reach: str = "any"
-) -> uuid.UUID:
-    incarnation = uuid.uuid4()
-    state.workers.register(
-        incarnation,
-        Offer(
-            host="h", pid=1, slots=2, memory=memory, job_types=("toy:1",), engines=(engine,),
-            reaches=(reach,), beat_seconds=1, suspect_seconds=4,
-        ),
-    )  # fmt: skip
-    return incarnation
-
-
-def claim(state: StateManager, worker: uuid.UUID, free: int = 64 * MEBIBYTE) -> Attempt:
-    task = state.tasks.claim(worker, free)
-    assert task is not None
-    return Attempt(task=task, incarnation=worker)
-
-
-def planned(count: int, memory: int = MEBIBYTE) -> list[PlannedTask]:
-    return [
-        PlannedTask(key=str(n), params={"n": n}, requires=Requirements(memory=memory))
-        for n in range(count)
-    ]
-
-
-def plan(state: StateManager, worker: uuid.UUID, count: int, memory: int = MEBIBYTE) -> Settled:
-    attempt = claim(state, worker)
-    assert attempt.task.kind is TaskKind.PLAN
-    return state.tasks.succeed_plan(attempt, None, planned(count, memory), None)
 
 
 def tasks_by_status(database: Database) -> dict[str, int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.state.conftest import Clock
-from tests.state.test_transitions import BROKEN, MEBIBYTE, claim, join, plan, submit
+from tests.harness.clock import Clock
+from tests.harness.steps import BROKEN, MEBIBYTE, claim, join, plan, submit
 
 from cogmill.cli.why import why
 from cogmill.core_machine.reconciliation import SystemReconciler

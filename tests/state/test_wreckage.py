@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.state.conftest import Clock
-from tests.state.test_transitions import Heard
+from tests.harness.clock import Clock
+from tests.harness.steps import Heard
 from tests.state.wreckage import (
     HEALTHY,
     KINDS,

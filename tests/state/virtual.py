@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from tests.harness.steps import MEBIBYTE
 from tests.state.world import World
 
 from cogmill.core_machine.contracts import (
@@ -34,7 +35,6 @@ from cogmill.core_machine.state.tasks import Attempt, Settled
 from cogmill.core_machine.state.workers import Order, Progress
 from cogmill.settings import Pace
 
-MEBIBYTE = 1 << 20
 MOST_TASK_MEMORY = 4
 PACES = (
     Pace(beat=1, suspect=4, lease=6, look=1),

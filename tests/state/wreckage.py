@@ -19,9 +19,9 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from tests.state.conftest import Clock
-from tests.state.test_model import VIOLATIONS
-from tests.state.test_transitions import BROKEN, MEBIBYTE, new_job, planned
+from tests.harness.clock import Clock
+from tests.harness.invariants import VIOLATIONS
+from tests.harness.steps import BROKEN, MEBIBYTE, new_job, planned
 
 from cogmill.core_machine.contracts import Cause, Failure, Job, Offer, Task, TaskKind
 from cogmill.core_machine.state import StateManager
