@@ -31,11 +31,6 @@ SAME_THING = {
     "Job",  # `cogmill.Job` is a hand on the machine's record
     "GeoTransform",  # an index is read without the engine
     "Connection",  # psycopg's
-    # Of the core machine and its wiring:
-    "machine",
-    "Preflight",
-    "Progress",
-    "Watch",
 }
 SQL_TAKERS = {"execute", "executemany", "copy", "stream", "SQL"}
 PARENTS = {"core_machine", "storage", "triggers", "cli", "runtime", "settings", "telemetry", "api"}

@@ -110,8 +110,8 @@ def submit(
     priority : int
         Higher is claimed sooner.
     **options
-        Fields of `cogmill.raster.options.PlanOptions` (``dst_crs="EPSG:3857"``), and ``memory``
-        (``"3.5GB"``) and ``workers`` of this process.
+        Fields of `cogmill.raster.options.plan_options.PlanOptions` (``dst_crs="EPSG:3857"``), and
+        ``memory`` (``"3.5GB"``) and ``workers`` of this process.
 
     Raises
     ------

@@ -38,7 +38,7 @@ from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings, child_budget
 
 _PR_SET_PDEATHSIG = 1
-_Request = frames.Preflight | frames.Examine | frames.Run
+_Request = frames.PreflightRequest | frames.Examine | frames.Run
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ class _Server:
             match frames.read_to_child(self._source):
                 case frames.Payload(digest=digest, body=body):
                     self._payloads[digest] = body
-                case frames.Preflight() | frames.Examine() | frames.Run() as request:
+                case frames.PreflightRequest() | frames.Examine() | frames.Run() as request:
                     self._answer(request)
                 case other:
                     raise frames.HungUp(f"unexpected frame {other.kind}")
@@ -89,7 +89,7 @@ class _Server:
         try:
             with runtime.tools(self._settings, self._progress, self._memory(request)) as tools:
                 match request:
-                    case frames.Preflight():
+                    case frames.PreflightRequest():
                         value = self._preflight(request, tools)
                     case frames.Examine():
                         value = self._examine(request, tools)
@@ -112,10 +112,10 @@ class _Server:
                 return memory
             case frames.Examine():
                 return child_budget(self._settings.memory, 1)
-            case frames.Preflight():
+            case frames.PreflightRequest():
                 return 0
 
-    def _preflight(self, request: frames.Preflight, tools: Tools) -> JsonValue:
+    def _preflight(self, request: frames.PreflightRequest, tools: Tools) -> JsonValue:
         job_type = self._types.get(request.job_type)
         inputs = job_type.inputs.model_validate(request.inputs)
         previous = request.previous

@@ -116,7 +116,9 @@ class Pool:
             self.started += 1
         with runtime.tools(self._settings, lambda done: None, 0) as tools:
             inputs = raster_inputs(str(path), None, {"dst_crs": dst_crs}, tools.storage)
-        request = frames.Preflight(job_type=RasterToCog.id, inputs=inputs.model_dump(mode="json"))
+        request = frames.PreflightRequest(
+            job_type=RasterToCog.id, inputs=inputs.model_dump(mode="json")
+        )
         try:
             answer = self._child.preflight(request, self._seconds)
         except ChildDied as death:

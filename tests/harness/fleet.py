@@ -34,7 +34,7 @@ from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.embedded.configuration import SETTINGS
 from cogmill.core_machine.state.embedded.server import EmbeddedServer
 from cogmill.core_machine.state.tasks import Attempt
-from cogmill.core_machine.state.workers import Progress
+from cogmill.core_machine.state.workers import AttemptProgress
 from cogmill.core_machine.transitions.wakeups import NotifyPublisher
 from cogmill.core_machine.worker.worker import Worker
 from cogmill.job_types.registry import Registry
@@ -268,7 +268,9 @@ class Fleet:
     def beat(self, incarnation: uuid.UUID, held: Iterable[Attempt] = ()) -> list[str]:
         """Beat as a worker does that works on `held`; return the orders that come back."""
         progress = [
-            Progress(task_id=one.task.id, attempt=one.task.attempt, job_id=one.task.job_id, done=0)
+            AttemptProgress(
+                task_id=one.task.id, attempt=one.task.attempt, job_id=one.task.job_id, done=0
+            )
             for one in held
         ]
         beaten = self.state.workers.beat(incarnation, progress)

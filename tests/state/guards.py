@@ -8,13 +8,13 @@ from tests.state.mutants import Bench, expect
 from cogmill.core_machine.contracts import JobStatus
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state.tasks import Attempt, Settled
-from cogmill.core_machine.state.workers import Progress
+from cogmill.core_machine.state.workers import AttemptProgress
 from cogmill.errors import Refused
 
 
-def lists(attempt: Attempt) -> list[Progress]:
+def lists(attempt: Attempt) -> list[AttemptProgress]:
     task = attempt.task
-    return [Progress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=0)]
+    return [AttemptProgress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=0)]
 
 
 # --- the fence, and one lease at a time (I1, I3) ----------------------------------------------

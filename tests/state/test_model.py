@@ -35,7 +35,7 @@ from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.generations import NewJob, NewStage
 from cogmill.core_machine.state.tasks import Attempt, Settled
-from cogmill.core_machine.state.workers import Progress
+from cogmill.core_machine.state.workers import AttemptProgress
 from cogmill.errors import Refused
 
 STAGES = ("first", "second")
@@ -187,7 +187,7 @@ class Model(RuleBasedStateMachine):
             if one.incarnation == worker and (one.task.id, one.task.attempt) not in self.let_go
         ]
         progress = [
-            Progress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=1)
+            AttemptProgress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=1)
             for task in held
         ]
         if not honest:  # it knows of none any more, and will not remember

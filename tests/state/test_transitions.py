@@ -26,7 +26,7 @@ from cogmill.core_machine.reconciliation import ROOM_SECONDS, SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.tasks import MOST_PASSED_OVER, Attempt, Settled
-from cogmill.core_machine.state.workers import Progress
+from cogmill.core_machine.state.workers import AttemptProgress
 from cogmill.errors import DestinationBusy, Refused
 
 
@@ -382,8 +382,8 @@ def test_a_heartbeat_brings_back_what_the_worker_must_kill(
     assert [order.order for order in beaten.orders] == ["cancelled"]
 
 
-def _progress(task: Task) -> Progress:
-    return Progress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=0)
+def _progress(task: Task) -> AttemptProgress:
+    return AttemptProgress(task_id=task.id, attempt=task.attempt, job_id=task.job_id, done=0)
 
 
 def test_a_clean_up_waits_for_the_last_writer(state: StateManager) -> None:

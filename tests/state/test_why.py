@@ -10,7 +10,7 @@ from cogmill.cli.why import why
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
-from cogmill.core_machine.state.workers import Progress
+from cogmill.core_machine.state.workers import AttemptProgress
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_what_runs_says_where_and_whether_it_is_silent(state: StateManager, cloc
     job, worker = submit(state), join(state)
     task = claim(state, worker).task
     state.workers.beat(
-        worker, [Progress(task_id=task.id, attempt=task.attempt, job_id=job.id, done=0)]
+        worker, [AttemptProgress(task_id=task.id, attempt=task.attempt, job_id=job.id, done=0)]
     )
     assert "it runs: 1 tasks of stage first, on h (pid 1)" in reasons(state, job.id)
     clock.advance(5)

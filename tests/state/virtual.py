@@ -32,7 +32,7 @@ from cogmill.core_machine.contracts import (
 )
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state.tasks import Attempt, Settled
-from cogmill.core_machine.state.workers import Order, Progress
+from cogmill.core_machine.state.workers import AttemptProgress, Order
 from cogmill.settings import Pace
 
 MOST_TASK_MEMORY = 4
@@ -169,7 +169,9 @@ class VirtualWorker:
             world.state.tasks.extend_deadlines(self.incarnation, world.now - self.last_beat)
         began = world.now
         report = [
-            Progress(task_id=one.task.id, attempt=one.task.attempt, job_id=one.job_id, done=1)
+            AttemptProgress(
+                task_id=one.task.id, attempt=one.task.attempt, job_id=one.job_id, done=1
+            )
             for one in self.held
             if one.task is not None
         ]

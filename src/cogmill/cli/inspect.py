@@ -70,7 +70,9 @@ def _prepare(settings: Settings, inputs: Inputs) -> JsonValue:
     """Inspect and plan in a child, which may die of a damaged file."""
     child = runtime.spawn(settings)
     try:
-        request = frames.Preflight(job_type=RasterToCog.id, inputs=inputs.model_dump(mode="json"))
+        request = frames.PreflightRequest(
+            job_type=RasterToCog.id, inputs=inputs.model_dump(mode="json")
+        )
         found, _ = preflight(child, request)
         return found.prepared
     finally:

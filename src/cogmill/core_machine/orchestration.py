@@ -214,7 +214,7 @@ class JobProcessor:
                 self._supersede(newest)
                 continue
             child = preflights.get()
-            asked = frames.Preflight(
+            asked = frames.PreflightRequest(
                 job_type=job_type.id,
                 inputs=request.inputs.model_dump(mode="json"),
                 previous=None if newest is None else self._state.generations.previous(lineage),

@@ -50,7 +50,7 @@ class Payload(Value):
     body: JsonValue
 
 
-class Preflight(Value):
+class PreflightRequest(Value):
     """Look at source and destination and plan, or refuse; say if earlier outputs are intact."""
 
     kind: Literal["preflight"] = "preflight"
@@ -115,7 +115,9 @@ class Rows(Value):
     last: bool
 
 
-ToChild = Annotated[Hello | Payload | Preflight | Examine | Run | Rows, Field(discriminator="kind")]
+ToChild = Annotated[
+    Hello | Payload | PreflightRequest | Examine | Run | Rows, Field(discriminator="kind")
+]
 
 
 class Ready(Value):

@@ -108,7 +108,7 @@ class ChildProcess:
         """Whether the process runs, and was not told to end: a killed one lives on for a moment."""
         return not self._killed and self._process.poll() is None
 
-    def preflight(self, request: frames.Preflight, timeout: float) -> Answer:
+    def preflight(self, request: frames.PreflightRequest, timeout: float) -> Answer:
         """Run preflight, killed after `timeout` seconds."""
         with self._limited(timeout):
             self._send(request)

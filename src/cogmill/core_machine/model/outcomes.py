@@ -67,7 +67,7 @@ def no_room(what: str, needs: int, budget: int) -> NoRoom:
     )
 
 
-# --- outcomes: returned and matched, in one place (`TaskProcessor.settle`) -------------------
+# --- outcomes: returned and matched, in one place (`transitions.settlement`) -----------------
 
 
 class Succeeded(Value):

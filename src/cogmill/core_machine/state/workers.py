@@ -20,7 +20,7 @@ LOST = Failure(
 RESCUE_DELAY_SECONDS = 5.0
 
 
-class Progress(Value):
+class AttemptProgress(Value):
     """What a heartbeat says of one attempt: `done` counts the task's own units (pixels)."""
 
     task_id: int
@@ -70,7 +70,7 @@ class Workers:
             name="register",
         )
 
-    def beat(self, incarnation: UUID, progress: list[Progress]) -> Beaten | None:
+    def beat(self, incarnation: UUID, progress: list[AttemptProgress]) -> Beaten | None:
         """Say that the worker lives, and hear which attempts it must kill.
 
         Returns

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 PREFLIGHT_SECONDS = 120.0
 
 
-def preflight(child: ChildProcess, request: frames.Preflight) -> tuple[Preflight, bool]:
+def preflight(child: ChildProcess, request: frames.PreflightRequest) -> tuple[Preflight, bool]:
     """Run preflight and log what it found, as one structured event.
 
     Returns

@@ -23,7 +23,7 @@ from cogmill.core_machine.contracts import (
     Task,
     TaskOutcome,
 )
-from cogmill.core_machine.state.workers import Order, Progress
+from cogmill.core_machine.state.workers import AttemptProgress, Order
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,10 @@ class Holdings:
                     log.warning("task %s is %s: its child is killed", task.label, order.order)
                 held.kill(order.order)
 
-    def report(self) -> list[Progress]:
+    def report(self) -> list[AttemptProgress]:
         """Return what a heartbeat says of every attempt."""
         return [
-            Progress(
+            AttemptProgress(
                 task_id=held.task.id,
                 attempt=held.task.attempt,
                 job_id=held.task.job_id,

@@ -165,7 +165,7 @@ class Places:
             raise DatabaseUnavailable(message, "remove it, or set COGMILL_HOME to a short path")
 
 
-def machine() -> str:
+def pid_namespace() -> str:
     """Return what a pid counts on: this boot of this kernel and this pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

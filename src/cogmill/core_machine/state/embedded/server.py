@@ -32,7 +32,7 @@ from cogmill.core_machine.state.embedded.paths import (
     ROOT_HOME,
     Places,
     ServerUser,
-    machine,
+    pid_namespace,
 )
 from cogmill.errors import DatabaseUnavailable
 
@@ -251,7 +251,7 @@ class EmbeddedServer:
         """Judge a server that lives and does not answer: it starts, ends, or cannot be reached."""
         places = self.places
         recorded = keeper.recorded(server_lock)
-        if recorded and recorded.get("machine") != machine():
+        if recorded and recorded.get("machine") != pid_namespace():
             message = f"{places.folder} is in use by another host or container"
             raise DatabaseUnavailable(message, ELSEWHERE)
         if waited > _SWEPT_SOCKET_SECONDS and not places.socket.exists():
@@ -278,7 +278,7 @@ class EmbeddedServer:
         command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         os.ftruncate(server_lock, 0)
         pid = self._detach(command, server_lock, places.user)
-        os.pwrite(server_lock, json.dumps({"pid": pid, "machine": machine()}).encode(), 0)
+        os.pwrite(server_lock, json.dumps({"pid": pid, "machine": pid_namespace()}).encode(), 0)
         return log_start
 
     def _detach(self, command: Sequence[str], inherited: int, user: ServerUser | None) -> int:
