@@ -35,16 +35,16 @@ from tests.harness.rasters import FileBytes
 from cogmill.raster.cog.tile_encoding import encode_tile
 from cogmill.raster.gdal import environment
 from cogmill.raster.options.plan_options import PlanOptions
-from cogmill.raster.plan.planning import plan, tile_reads
-from cogmill.raster.plan.reads import bands
+from cogmill.raster.plan.planning import make_plan, tile_reads
+from cogmill.raster.plan.reads import block_row_windows
 from cogmill.raster.read.source_blocks import SourceReader
-from cogmill.raster.inspect.structure import inspect
+from cogmill.raster.inspect.structure import inspect_tiff
 from cogmill.raster.warp.exact_warp import warp
 
 path, options = sys.argv[1], json.loads(sys.argv[2])
 data = FileBytes(Path(path))
 with environment(32 << 20):
-    made = plan(inspect(data, path), PlanOptions.parse(options), "x")
+    made = make_plan(inspect_tiff(data, path), PlanOptions.parse(options), "x")
     reader = SourceReader(made.structure, data)
 
     def largest(tile):
@@ -53,7 +53,7 @@ with environment(32 << 20):
     def rows(tile):
         for work, source in tile_reads(made, tile):
             held = None if source is None else reader.read(source)
-            for band in bands(work, made.options.block):
+            for band in block_row_windows(work, made.options.block):
                 warped = warp(made.warp, held, band)
                 yield warped.pixels, warped.mask
 

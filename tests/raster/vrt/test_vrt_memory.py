@@ -22,10 +22,10 @@ SCRIPT = """
 import ctypes, json, re, sys
 from pathlib import Path
 from tests.harness.whole_job import tools
-from cogmill.job_types.raster_to_cog.members import inspected_virtual
+from cogmill.job_types.raster_to_cog.members import inspected_vrt
 from cogmill.raster import gdal
 from cogmill.raster.geometry.grid import Window
-from cogmill.raster.vrt.vrt_reading import opened_virtual, virtual_decoding
+from cogmill.raster.vrt.vrt_reading import opened_vrt, vrt_decoding
 from cogmill.storage.location import Location
 
 def status(name):
@@ -33,15 +33,15 @@ def status(name):
 
 given = tools()
 with gdal.environment(given.gdal_cache):
-    found = inspected_virtual(Location.parse(sys.argv[1]), None, given)
+    found = inspected_vrt(Location.parse(sys.argv[1]), None, given)
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     window = Window(col_off=0, row_off=0, width=found.width, height=found.height)
-    with opened_virtual(found, found.file) as reader:
+    with opened_vrt(found, found.file) as reader:
         held = reader.read(window)
     measured = status("VmHWM") - before - held.pixels.nbytes
-    print(json.dumps([measured, virtual_decoding(found.image, found.file)]))
+    print(json.dumps([measured, vrt_decoding(found.image, found.file)]))
 """
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "deflate": ("uint8", "", {"compress": "deflate"}),

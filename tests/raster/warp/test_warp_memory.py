@@ -14,14 +14,15 @@ import json, re, sys
 from pathlib import Path
 import numpy as np
 from cogmill.raster.gdal import environment
-from cogmill.raster.geometry.crs import crs_text
-from cogmill.raster.warp.coordinate_operation import choose_operation, footprint
+from cogmill.raster.geometry.crs import crs_text, lonlat_area
+from cogmill.raster.warp.coordinate_operation import choose_operation
 from cogmill.raster.geometry.grid import Grid, Window
-from cogmill.raster.geometry.held_pixels import Held
+from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.geometry.target import target_grid
-from cogmill.raster.warp.exact_warp import (
-    WarpSpec, kernel_scales, source_window, warp, warp_buffer_bytes,
-)
+from cogmill.raster.warp.exact_warp import warp
+from cogmill.raster.warp.footprint import source_window, warp_buffer_bytes
+from cogmill.raster.warp.scales import kernel_scales
+from cogmill.raster.warp.warp_spec import WarpSpec
 
 def status(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -31,7 +32,7 @@ with environment(8 << 20):
     transform = (250000.0, 10.0, 0.0, 5300000.0, 0.0, -10.0)
     source = Grid(crs=crs_text("EPSG:32633"), transform=transform, width=5003, height=4999)
     target_crs = crs_text("EPSG:3857")
-    pipeline = choose_operation(source.crs, target_crs, footprint(source)).pipeline
+    pipeline = choose_operation(source.crs, target_crs, lonlat_area(source)).pipeline
     target = target_grid(source, target_crs, pipeline, given.pop("resolution", None))
     spec = WarpSpec(source=source, target=target, coordinate_operation=pipeline, **given)
     scales = kernel_scales(spec)
@@ -47,7 +48,7 @@ with environment(8 << 20):
             mask[::50] = 0
         Path("/proc/self/clear_refs").write_text("5")
         before = status("VmRSS")
-        warped = warp(spec, Held(needed, pixels, mask), window)
+        warped = warp(spec, HeldPixels(needed, pixels, mask), window)
         result = warped.pixels.nbytes + (0 if warped.mask is None else warped.mask.nbytes)
         return status("VmHWM") - before - result, warp_buffer_bytes(spec, window)
 
