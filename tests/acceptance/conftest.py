@@ -8,4 +8,5 @@ from tests.harness.figure import pytest_configure as pytest_configure
 from tests.harness.figure import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.harness.figure import pytest_runtest_protocol as pytest_runtest_protocol
 from tests.harness.fleet import fleet as fleet
+from tests.harness.fleet import heavy_preflights as heavy_preflights
 from tests.harness.matrix import shelf as shelf

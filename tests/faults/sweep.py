@@ -29,13 +29,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.faults.hurry import hurried
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.harness.invariants import VIOLATIONS
 from tests.harness.places import PACKAGES
+from tests.harness.server import administer
 
 from cogmill import runtime
 from cogmill.core_machine.child.process import ChildProcess
@@ -248,13 +247,9 @@ class Bench:
     def database(self) -> Iterator[str]:
         name = f"sweep_{next(self._numbers)}"
         with self._creating:
-            self._administer("CREATE DATABASE {} TEMPLATE {}", name, self._template)
+            administer(self.lease, "CREATE DATABASE {} TEMPLATE {}", name, self._template)
         yield make_conninfo(self.lease.conninfo, dbname=name)
-        self._administer("DROP DATABASE {} WITH (FORCE)", name)
-
-    def _administer(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.lease.conninfo, autocommit=True) as conn:
-            conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        administer(self.lease, "DROP DATABASE {} WITH (FORCE)", name)
 
     def trial(self, case: Case) -> Outcome:
         """Run one trial, again where chance did not lead to the place; never raise for a find."""
@@ -770,8 +765,7 @@ def main() -> None:
     server = EmbeddedServer(folder / "home", root_home=folder / "root")
     try:
         with server.lease() as lease:
-            with psycopg.connect(lease.conninfo, autocommit=True) as conn:
-                conn.execute("CREATE DATABASE sweep_template")
+            administer(lease, "CREATE DATABASE {}", "sweep_template")
             template = make_conninfo(lease.conninfo, dbname="sweep_template")
             with Database(template) as database:
                 database.migrate()

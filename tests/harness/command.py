@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import pytest
-
-from cogmill.core_machine.state.embedded.server import EmbeddedServer
+from tests.harness.server import SessionServer
 
 Array = npt.NDArray[Any]
 SECONDS = 100
@@ -44,10 +42,7 @@ class Ran:
 
 
 class Mill:
-    """The command, with one home for the session, so that one embedded server serves all."""
-
-    def __init__(self) -> None:
-        self._server = EmbeddedServer(Path(os.environ["COGMILL_HOME"]))
+    """The command, in the home of the session, whose server runs already."""
 
     def __call__(
         self, *arguments: object, plant: Path | None = None, seconds: float = SECONDS
@@ -86,17 +81,11 @@ class Mill:
         assert ran.exit_code == 0, f"{ran.text}\n{ran.said}\n{ran.document}"
         return ran
 
-    def remove(self) -> None:
-        """Stop the session's server and delete its data."""
-        self._server.remove()
-
 
 @pytest.fixture(scope="session")
-def mill() -> Iterator[Mill]:
-    """Give the command, and remove the server that it started at the end."""
-    found = Mill()
-    yield found
-    found.remove()
+def mill(server: SessionServer) -> Mill:
+    """Give the command."""
+    return Mill()
 
 
 COMMAND = [sys.executable, "-m", "cogmill.cli.main"]

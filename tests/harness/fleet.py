@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from tests.harness.clock import Clock
 from tests.harness.kept_child import Preflights
 from tests.harness.places import PACKAGES
-from tests.harness.processes import all_pids, children_of, command_line, until
+from tests.harness.processes import until
+from tests.harness.server import SessionServer
 from tests.harness.site import PACE, WORKER
 
 from cogmill import runtime
@@ -32,8 +26,6 @@ from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
-from cogmill.core_machine.state.embedded.configuration import SETTINGS
-from cogmill.core_machine.state.embedded.server import EmbeddedServer
 from cogmill.core_machine.state.tasks import Attempt
 from cogmill.core_machine.state.workers import Progress
 from cogmill.core_machine.transitions.wakeups import NotifyPublisher
@@ -55,71 +47,14 @@ job_type.RasterToCog.engine = lambda self: "none here"
 """
 
 
-class Server:
-    """The server of all fleets of a session: each gets a copy of one migrated database."""
-
-    TEMPLATE = "fleet_template"
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._preflights = Preflights()
-        self._folder = Path(tempfile.mkdtemp(prefix="cogmill-test-"))
-        self._folder.chmod(0o755)  # the server's user must get in
-        self.embedded = EmbeddedServer(self._folder / "home", root_home=self._folder / "root")
-        with pytest.MonkeyPatch.context() as patch:
-            # Twenty workers have more connections than the one machine that it is made for.
-            patch.setitem(SETTINGS, "max_connections", "300")
-            self.lease = self.embedded.lease()
-        self._administer("CREATE DATABASE {}", self.TEMPLATE)
-        with Database(make_conninfo(self.lease.conninfo, dbname=self.TEMPLATE)) as database:
-            database.migrate()
-
-    @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        name = f"fleet_{next(self._numbers)}"
-        self._administer("CREATE DATABASE {} TEMPLATE {}", name, self.TEMPLATE)
-        yield make_conninfo(self.lease.conninfo, dbname=name)
-        self._administer("DROP DATABASE {} WITH (FORCE)", name)
-
-    def child(self) -> ChildProcess:
-        return self._preflights.child(Settings())
-
-    def processes(self) -> list[int]:
-        """Return the pids of the postmaster, of all below it, and of the keeper."""
-        mark = os.fsencode(self.embedded.places.folder)
-        found = [pid for pid in all_pids() if mark in command_line(pid)]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                found += children_of(pid)
-        return found
-
-    def close(self) -> None:
-        self._preflights.end()
-        self.lease.close()
-        self.embedded.remove()
-        shutil.rmtree(self._folder)
-
-    def _administer(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.lease.conninfo, autocommit=True) as conn:
-            conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-
-
-_SERVER = pytest.StashKey[Server]()
-
-
-def _server(config: pytest.Config) -> Server:
-    """Return the session's; not a fixture, of which every module would get its own."""
-    if _SERVER not in config.stash:
-        config.stash[_SERVER] = Server()
-        config.add_cleanup(config.stash[_SERVER].close)
-    return config.stash[_SERVER]
-
-
 class Fleet:
     """Workers, jobs of the type `heavy`, and the database that they share."""
 
-    def __init__(self, server: Server, conninfo: str, folder: Path) -> None:
+    def __init__(
+        self, server: SessionServer, conninfo: str, folder: Path, preflights: Preflights
+    ) -> None:
         self.server = server
+        self._preflights = preflights
         self.conninfo = conninfo
         self.folder = folder
         self.pace = QUICK
@@ -138,8 +73,11 @@ class Fleet:
         self.out(name).mkdir(parents=True)
         given = {"name": name, "folder": str(self.folder / name), "out": str(self.out(name))}
         parsed = self.types.get("heavy").inputs.model_validate({**given, **inputs})
-        processor = JobProcessor(self.state, self.types, self.publisher, self.server.child)
+        processor = JobProcessor(self.state, self.types, self.publisher, self._child)
         return processor.submit("heavy", parsed).job
+
+    def _child(self) -> ChildProcess:
+        return self._preflights.child(Settings())
 
     def out(self, name: str = "job") -> Path:
         """The destination of a job."""
@@ -314,9 +252,20 @@ class Fleet:
         self.database.close()
 
 
+@pytest.fixture(scope="session")
+def heavy_preflights() -> Iterator[Preflights]:
+    """Keep the child of all preflights of fleets: it starts with what `fleet` has planted."""
+    kept = Preflights()
+    yield kept
+    kept.end()
+
+
 @pytest.fixture
 def fleet(
-    pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SessionServer,
+    heavy_preflights: Preflights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Fleet]:
     """Give a database, and end whatever a test starts on it."""
     plant = tmp_path / "plant"
@@ -324,9 +273,8 @@ def fleet(
     (plant / "sitecustomize.py").write_text(NO_RASTER)
     for path in (PACKAGES, str(plant)):
         monkeypatch.syspath_prepend(path)
-    server = _server(pytestconfig)
     with server.database() as conninfo:
-        made = Fleet(server, conninfo, tmp_path)
+        made = Fleet(server, conninfo, tmp_path, heavy_preflights)
         try:
             yield made
         finally:
