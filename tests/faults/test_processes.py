@@ -383,6 +383,7 @@ def test_a_worker_offers_no_memory_that_its_idle_children_hold(site: Site) -> No
         while len(held.all()) == taken:
             pass
     ended.set()
+    promised.child.close()
 
 
 def _task(memory: int) -> Task:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from tests.harness.clock import Clock
-from tests.harness.kept_child import Preflights
-from tests.harness.places import PACKAGES
+from tests.harness.nursery import Nursery
+from tests.harness.places import NO_RASTER, PACKAGES
 from tests.harness.processes import until
 from tests.harness.server import SessionServer
 from tests.harness.site import PACE, WORKER
@@ -40,21 +40,16 @@ QUICK = PACE.model_copy(update={"look": 0.25})
 ENGINE = "anvil 1"
 GIBIBYTE = 1 << 30
 PATIENCE_SECONDS = 120.0
-#: Children of these fleets work on no raster, and to load GDAL would be most of their start.
-NO_RASTER = """
-from cogmill.job_types.raster_to_cog import job_type
-job_type.RasterToCog.engine = lambda self: "none here"
-"""
 
 
 class Fleet:
     """Workers, jobs of the type `heavy`, and the database that they share."""
 
     def __init__(
-        self, server: SessionServer, conninfo: str, folder: Path, preflights: Preflights
+        self, server: SessionServer, conninfo: str, folder: Path, nursery: Nursery
     ) -> None:
         self.server = server
-        self._preflights = preflights
+        self._nursery = nursery
         self.conninfo = conninfo
         self.folder = folder
         self.pace = QUICK
@@ -77,7 +72,7 @@ class Fleet:
         return processor.submit("heavy", parsed).job
 
     def _child(self) -> ChildProcess:
-        return self._preflights.child(Settings())
+        return self._nursery.spawn(Settings())
 
     def out(self, name: str = "job") -> Path:
         """The destination of a job."""
@@ -253,28 +248,26 @@ class Fleet:
 
 
 @pytest.fixture(scope="session")
-def heavy_preflights() -> Iterator[Preflights]:
-    """Keep the child of all preflights of fleets: it starts with what `fleet` has planted."""
-    kept = Preflights()
-    yield kept
-    kept.end()
+def no_raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder on the path in which no child loads GDAL; the same, so that children stay."""
+    plant = tmp_path_factory.mktemp("plant")
+    (plant / "sitecustomize.py").write_text(NO_RASTER)
+    return plant
 
 
 @pytest.fixture
 def fleet(
     server: SessionServer,
-    heavy_preflights: Preflights,
+    nursery: Nursery,
+    no_raster: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Fleet]:
     """Give a database, and end whatever a test starts on it."""
-    plant = tmp_path / "plant"
-    plant.mkdir()
-    (plant / "sitecustomize.py").write_text(NO_RASTER)
-    for path in (PACKAGES, str(plant)):
+    for path in (PACKAGES, str(no_raster)):
         monkeypatch.syspath_prepend(path)
-    with server.database() as conninfo:
-        made = Fleet(server, conninfo, tmp_path, heavy_preflights)
+    with nursery.in_place(), server.database() as conninfo:
+        made = Fleet(server, conninfo, tmp_path, nursery)
         try:
             yield made
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel
-from tests.harness.kept_child import Preflights
+from tests.harness.nursery import Nursery
 from tests.harness.places import PACKAGES
 from tests.harness.processes import until
 
@@ -54,8 +54,8 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
 class Site:
     """One database, one folder, and everything that works on them."""
 
-    def __init__(self, conninfo: str, held: Lease, folder: Path, preflights: Preflights) -> None:
-        self._preflights = preflights
+    def __init__(self, conninfo: str, held: Lease, folder: Path, nursery: Nursery) -> None:
+        self._nursery = nursery
         self.conninfo = conninfo
         self.lease = held
         self.folder = folder
@@ -90,8 +90,8 @@ class Site:
         return parsed
 
     def kept(self) -> ChildProcess:
-        """Return the child that preflights share."""
-        return self._preflights.child(self.settings)
+        """Return a child that was kept."""
+        return self._nursery.spawn(self.settings)
 
     def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process."""
@@ -163,9 +163,10 @@ class Site:
 
 @pytest.fixture
 def site(
-    address: str, lease: Lease, tmp_path: Path, packages: None, preflights: Preflights
+    address: str, lease: Lease, tmp_path: Path, packages: None, nursery: Nursery
 ) -> Iterator[Site]:
     """Give a site, and end what a test leaves running."""
-    made = Site(address, lease, tmp_path, preflights)
-    yield made
-    made.close()
+    made = Site(address, lease, tmp_path, nursery)
+    with nursery.in_place():
+        yield made
+        made.close()
