@@ -10,6 +10,6 @@ pytest_plugins = (
     "tests.harness.durations",
     "tests.harness.clock",
     "tests.harness.server",
-    "tests.harness.preflights",
+    "tests.harness.nursery",
     "tests.harness.site",
 )

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import rasterio
 from tests.harness import matrix, oracle, sources
-from tests.harness.command import Mill
 from tests.harness.figure import Figure
 from tests.harness.picture import differing, result
 
-OPTIONS = (*sources.SMALL, "--dst-crs", "EPSG:3857")
 #: What each must still be after the warp.
 KEPT = {
     "rgb with alpha": ("red", "green", "blue", "alpha"),
@@ -33,33 +31,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_alpha_mask_and_palette_equal_a_whole_image_exact_warp(
-    name: str, kind: str, mill: Mill, tmp_path: Path, figure: Figure
+    name: str, kind: str, tmp_path: Path, figure: Figure
 ) -> None:
     source = sources.make_awkward(tmp_path / "source.tif", name)
-    destination = f"{tmp_path}/mosaic/" if kind == "mosaic" else f"{tmp_path}/one.tif"
-    ran = mill.run(source, destination, *OPTIONS)
-    figure.command, figure.seed = ran.text, sources.SEED
-    found = result(destination, ran.plan["target_grid"])
-    count = differing(found, oracle.whole(source, ran.plan, tmp_path))
+    job = matrix.make(source, matrix.destination(tmp_path, kind), dst_crs="EPSG:3857")
+    figure.command, figure.seed = job.text, sources.SEED
+    found = result(job.destination, job.plan["target_grid"])
+    count = differing(found, oracle.whole(source, job.plan, tmp_path))
     figure.measured(count, 0)
     assert count == 0
-    made = next((tmp_path / "mosaic").glob("*.tif")) if kind == "mosaic" else Path(destination)
+    made = Path(job.destination)
+    if kind == "mosaic":
+        made = next(made.glob("*.tif"))
     with rasterio.open(source) as one, rasterio.open(made) as two:
         assert tuple(each.name for each in two.colorinterp) == KEPT[name]
         if name == "palette":
             assert two.colormap(1) == one.colormap(1)
-            assert ran.plan["warp"]["resampling"] == "nearest"
+            assert job.plan["warp"]["resampling"] == "nearest"
 
 
 @pytest.mark.external
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_real_file_equals_a_whole_image_exact_warp(
-    name: str, mill: Mill, corpus: Path, tmp_path: Path, figure: Figure
+    name: str, corpus: Path, tmp_path: Path, figure: Figure
 ) -> None:
-    destination = f"{tmp_path}/one.tif"
-    ran = mill.run(corpus / name, destination, *OPTIONS)
-    figure.command = ran.text
-    found = result(destination, ran.plan["target_grid"])
-    count = differing(found, oracle.whole(corpus / name, ran.plan, tmp_path))
+    job = matrix.make(corpus / name, f"{tmp_path}/one.tif", dst_crs="EPSG:3857")
+    figure.command = job.text
+    found = result(job.destination, job.plan["target_grid"])
+    count = differing(found, oracle.whole(corpus / name, job.plan, tmp_path))
     figure.measured(count, 0)
     assert count == 0

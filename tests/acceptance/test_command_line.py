@@ -115,13 +115,13 @@ def test_a_second_time_there_is_nothing_to_do(mill: Mill, source: Path, tmp_path
     assert again.document == first.document
 
 
-def interrupted(source: Path, destination: Path, number: signal.Signals) -> str:
+def interrupted(mill: Mill, source: Path, destination: Path, number: signal.Signals) -> str:
     """Interrupt a run once its first tile is there; return what it said."""
     process = begin("run", source, destination, *TO_WEB, "--workers", "1", "--memory", "1GB")
     said = until_says(process, "stage=")
     job = said.split("job=")[1].split()[0]
     until = time.monotonic() + PATIENCE
-    while done_tasks(job) < 1:
+    while sum(stage["succeeded"] for stage in mill("show", job).document["stages"]) < 1:
         assert time.monotonic() < until
         assert process.poll() is None
     process.send_signal(number)
@@ -131,20 +131,13 @@ def interrupted(source: Path, destination: Path, number: signal.Signals) -> str:
     return said + rest
 
 
-def done_tasks(job: str) -> int:
-    shown = subprocess.run(
-        [*COMMAND, "show", job, "--json"], capture_output=True, text=True, check=True
-    )
-    return sum(stage["succeeded"] for stage in json.loads(shown.stdout)["stages"])
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_interrupted_it_ends_with_130_and_the_same_command_resumes_it(
     number: signal.Signals, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
     case = Case(bands=3, options=sources.strips(16, compress="deflate"), nodata=0)
     source = sources.make(tmp_path / "source.tif", sources.Raster(case, 2403, 2317))
-    said = interrupted(source, tmp_path / "out", number)
+    said = interrupted(mill, source, tmp_path / "out", number)
     assert "the same command resumes it: cogmill run" in said
     job = said.split("job=")[1].split()[0]
     before = mill("show", job).document

@@ -11,9 +11,8 @@ import pytest
 import rasterio
 from affine import Affine
 from tests.harness import matrix, sources
-from tests.harness.command import Mill, Ran
 from tests.harness.figure import Figure
-from tests.harness.matrix import Shelf
+from tests.harness.matrix import Made, Shelf
 from tests.harness.picture import place
 from tests.harness.rasters import Case
 
@@ -63,22 +62,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         rows = matrix.both_kinds(names, metafunc.config.getoption("--full"))
         metafunc.parametrize(("name", "kind"), rows, ids=[", ".join(row) for row in rows])
     elif "real_file" in metafunc.fixturenames:
-        # The engine alone copies each of them in tests/job_types; here it is the whole machine.
         full = metafunc.config.getoption("--full")
+        # Alone, `tests/job_types/raster_to_cog/test_inputs.py` copies each of them.
         metafunc.parametrize("real_file", CORPUS if full else CORPUS[::4])
 
 
 def test_without_dst_crs_pixels_and_their_meaning_are_copied_exactly(
-    name: str, kind: str, mill: Mill, tmp_path: Path, figure: Figure
+    name: str, kind: str, tmp_path: Path, figure: Figure
 ) -> None:
     if name == "described":
         source = _described(tmp_path)
     else:
         source = sources.make_awkward(tmp_path / "source.tif", name)
-    destination = f"{tmp_path}/mosaic/" if kind == "mosaic" else f"{tmp_path}/one.tif"
-    ran = mill.run(source, destination, *sources.SMALL, "--workers", 1)
-    figure.command, figure.seed = ran.text, sources.SEED
-    _all_kept(source, ran, destination)
+    made = matrix.make(source, matrix.destination(tmp_path, kind))
+    figure.command, figure.seed = made.text, sources.SEED
+    _all_kept(source, made)
     figure.measured("0 differ")
 
 
@@ -86,29 +84,29 @@ def test_without_dst_crs_pixels_and_their_meaning_are_copied_exactly(
 def test_without_dst_crs_every_layout_is_copied_exactly(
     layout: str, shelf: Shelf, figure: Figure
 ) -> None:
-    ran, destination = shelf.copied(layout, "mosaic")
-    figure.command, figure.seed = ran.text, sources.SEED
-    _all_kept(shelf.source(layout), ran, destination)
+    made = shelf.copied(layout, "mosaic")
+    figure.command, figure.seed = made.text, sources.SEED
+    _all_kept(shelf.source(layout), made)
     figure.measured("0 differ")
 
 
-def _all_kept(source: Path, ran: Ran, destination: str) -> None:
-    assert ran.plan["warp"] is None
-    if not destination.endswith("/"):
-        _kept(source, Path(destination))
+def _all_kept(source: Path, made: Made) -> None:
+    assert made.plan["warp"] is None
+    if not made.destination.endswith("/"):
+        _kept(source, Path(made.destination))
         return
-    tiles = list(Path(destination).glob("*.tif"))
-    assert len(tiles) == ran.plan["tiles"]["output"]
+    tiles = list(Path(made.destination).glob("*.tif"))
+    assert len(tiles) == made.plan["tiles"]["output"]
     for tile in tiles:
-        _kept(source, tile, ran.plan["target_grid"])
+        _kept(source, tile, made.plan["target_grid"])
 
 
 @pytest.mark.external
 def test_a_real_file_is_copied_exactly(
-    real_file: str, mill: Mill, corpus: Path, tmp_path: Path, figure: Figure
+    real_file: str, corpus: Path, tmp_path: Path, figure: Figure
 ) -> None:
-    ran = mill.run(corpus / real_file, tmp_path / "one.tif", *sources.SMALL)
-    figure.command = ran.text
+    made = matrix.make(corpus / real_file, f"{tmp_path}/one.tif")
+    figure.command = made.text
     _kept(corpus / real_file, tmp_path / "one.tif")
     figure.measured("0 differ")
 
@@ -168,9 +166,9 @@ def _words(values: Any) -> list[str]:
     return [value or "" for value in values]
 
 
-def test_statistics_are_never_copied(mill: Mill, tmp_path: Path) -> None:
+def test_statistics_are_never_copied(tmp_path: Path) -> None:
     source = _described(tmp_path)
-    mill.run(source, tmp_path / "one.tif", *sources.SMALL)
+    matrix.make(source, f"{tmp_path}/one.tif")
     with rasterio.open(source) as one, rasterio.open(tmp_path / "one.tif") as two:
         assert "STATISTICS_MEAN" in one.tags(2)
         assert "STATISTICS_MEAN" not in two.tags(2)

@@ -52,14 +52,14 @@ def test_pieces_begin_and_end_on_strip_boundaries(
 def test_stage_1_of_two_stage_decodes_each_strip_exactly_once(
     layout: str, shelf: Shelf, figure: Figure
 ) -> None:
-    ran, _ = shelf.made(*matrix.row(layout=layout, way="two-stage"))
-    strips = ran.plan["structure"]["blocks"]
-    pieces = ran.document["counted"]["pieces"]
-    figure.command = ran.text
+    made = shelf.made(*matrix.row(layout=layout, way="two-stage"))
+    strips = made.plan["structure"]["blocks"]
+    pieces = made.outputs.pieces_counted.model_dump()
+    figure.command = made.text
     figure.measured(pieces["decodes"] / strips, 1)
     assert pieces["decodes"] == strips
     # And nobody reads the source again: what stage 1 fetched of it is all that was predicted.
-    predicted = ran.plan["cost"]["two-stage"]
+    predicted = made.plan["cost"]["two-stage"]
     assert {name: pieces[name] for name in COUNTS} == {name: predicted[name] for name in COUNTS}
 
 
@@ -67,21 +67,21 @@ def test_stage_1_of_two_stage_decodes_each_strip_exactly_once(
 def test_the_copy_path_decodes_each_strip_at_most_1_1_times(
     layout: str, shelf: Shelf, figure: Figure
 ) -> None:
-    ran, _ = shelf.copied(layout, "mosaic")
-    strips = ran.plan["structure"]["blocks"]
-    decoded = ran.document["counted"]["pieces"]["decodes"]
-    if ran.plan["strategy"] == "direct":
-        decoded += ran.document["counted"]["tiles"]["decodes"]
-    figure.command = ran.text
+    made = shelf.copied(layout, "mosaic")
+    strips = made.plan["structure"]["blocks"]
+    decoded = made.outputs.pieces_counted.decodes
+    if made.plan["strategy"] == "direct":
+        decoded += made.outputs.counted.decodes
+    figure.command = made.text
     figure.measured(decoded / strips, COPY_LIMIT)
     assert 1 <= decoded / strips <= COPY_LIMIT
 
 
 @pytest.mark.parametrize("layout", list(sources.LAYOUTS))
 def test_direct_decodes_as_often_as_predicted(layout: str, shelf: Shelf, figure: Figure) -> None:
-    ran, _ = shelf.made(*matrix.row(layout=layout, way="direct"))
-    counted, predicted = ran.document["counted"]["tiles"], ran.plan["cost"]["direct"]
-    figure.command = ran.text
+    made = shelf.made(*matrix.row(layout=layout, way="direct"))
+    counted, predicted = made.outputs.counted.model_dump(), made.plan["cost"]["direct"]
+    figure.command = made.text
     figure.measured(counted["decodes"], predicted["decodes"])
     assert counted["widened"] == 0
     assert {name: counted[name] for name in COUNTS} == {name: predicted[name] for name in COUNTS}

@@ -14,9 +14,8 @@ import pytest
 import rasterio
 from affine import Affine
 from tests.harness import oracle, sources
-from tests.harness.command import Array
 from tests.harness.figure import Figure
-from tests.harness.picture import Picture, both_nan, differing, hashes, result
+from tests.harness.picture import Array, Picture, both_nan, differing, hashes, result
 from tests.harness.rasters import Case
 from tests.harness.sources import Raster
 from tests.harness.whole_job import SMALL, WholeJob

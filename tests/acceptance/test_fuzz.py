@@ -58,7 +58,7 @@ def _run(mill: Mill, sources: list[Path], folder: Path, figure: Figure) -> None:
     """Run what passed, all in one command, and demand whole files or none."""
     ran = mill(
         "run", *sources, f"{folder}/out/", "--memory", "1GB", "--workers", 1,
-        "--tile-size", 512, "--blocksize", 64, seconds=3000,
+        "--tile-size", 512, "--blocksize", 64,
     )  # fmt: skip
     assert ran.exit_code in (0, 1), ran.said
     ended = Counter(job["status"] for job in ran.document["jobs"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from itertools import cycle, product
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import rasterio
 from tests.harness import matrix, oracle, sources
-from tests.harness.command import Mill, Ran
+from tests.harness.command import Typed
 from tests.harness.figure import Figure
-from tests.harness.matrix import Shelf
+from tests.harness.matrix import Made, Shelf
+from tests.harness.once import once
 from tests.harness.picture import Picture, both_nan, differing, result
 from tests.harness.reference import reference_warp, rounded
 
@@ -54,28 +56,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("layout", "same_kernel"), cut, ids=map("-".join, cut))
 
 
-class Expected:
-    """What must come of each source, computed once for all ways that lead there."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
-        self._found: dict[str, Picture] = {}
-
-    def __call__(self, layout: str, plan: dict[str, Any]) -> Picture:
-        key = str((layout, *(plan[part] for part in ("target_grid", "warp", "validity"))))
-        if key not in self._found:
-            source = self._shelf.source(layout)
-            self._found[key] = oracle.whole(source, plan, self._shelf.folder)
-        return self._found[key]
-
-
-@pytest.fixture(scope="session")
-def expected(shelf: Shelf) -> Expected:
-    return Expected(shelf)
-
-
-def _options(kernel: str) -> tuple[object, ...]:
-    return (*sources.SMALL, "--dst-crs", "EPSG:3857", "--resampling", kernel, "--workers", 1)
+def expected(source: Path, plan: dict[str, Any]) -> Picture:
+    """Return what must come of a source, computed once for all ways that lead there."""
+    asked = str((source, *(plan[part] for part in ("target_grid", "warp", "validity"))))
+    name = f"expected {hashlib.sha256(asked.encode()).hexdigest()}"
+    folder = once(name, lambda folder: oracle.whole(source, plan, folder).save(folder))
+    return Picture.load(folder)
 
 
 def test_mosaic_and_one_cog_equal_a_whole_image_exact_warp_by_the_same_gdal(
@@ -84,15 +70,14 @@ def test_mosaic_and_one_cog_equal_a_whole_image_exact_warp_by_the_same_gdal(
     way: str,
     kind: str,
     shelf: Shelf,
-    expected: Expected,
     figure: Figure,
 ) -> None:
-    ran, destination = shelf.made(layout, kernel, way, kind)
-    figure.command, figure.seed = ran.text, sources.SEED
-    assert ran.plan["strategy"] == way
-    assert ran.plan["tiles"]["output"] >= 9
-    found = result(destination, ran.plan["target_grid"])
-    count = differing(found, expected(layout, ran.plan))
+    made = shelf.made(layout, kernel, way, kind)
+    figure.command, figure.seed = made.text, sources.SEED
+    assert made.plan["strategy"] == way
+    assert made.plan["tiles"]["output"] >= 9
+    found = result(made.destination, made.plan["target_grid"])
+    count = differing(found, expected(shelf.source(layout), made.plan))
     figure.measured(count, 0)
     assert count == 0
     _is_no_desert(found)
@@ -108,7 +93,7 @@ def _is_no_desert(found: Picture) -> None:
 
 @pytest.mark.parametrize("defect", PLANTS)
 def test_a_planted_defect_makes_the_comparison_fail(
-    defect: str, mill: Mill, shelf: Shelf, expected: Expected, tmp_path: Path, figure: Figure
+    defect: str, typed: Typed, shelf: Shelf, tmp_path: Path, figure: Figure
 ) -> None:
     # Into the running program itself: every process of the command loads it.
     (tmp_path / "sitecustomize.py").write_text(
@@ -117,9 +102,11 @@ def test_a_planted_defect_makes_the_comparison_fail(
     )
     layout, kernel = "tiled float32 with nodata", "bilinear"
     destination = f"{tmp_path}/planted/"
-    ran = mill.run(shelf.source(layout), destination, *_options(kernel), plant=tmp_path)
+    options = ("--dst-crs", "EPSG:3857", "--resampling", kernel, "--workers", 1)
+    source = shelf.source(layout)
+    ran = typed.run(source, destination, *sources.SMALL, *options, plant=tmp_path)
     found = result(destination, ran.plan["target_grid"])
-    count = differing(found, expected(layout, ran.plan))
+    count = differing(found, expected(source, ran.plan))
     figure.command, figure.seed = ran.text, sources.SEED
     figure.measured(count, "more than 0")
     assert count > 0
@@ -128,13 +115,13 @@ def test_a_planted_defect_makes_the_comparison_fail(
 @pytest.mark.parametrize("kernel", ["nearest", "bilinear"])
 @pytest.mark.parametrize("layout", list(sources.LAYOUTS))
 def test_a_numpy_and_pyproj_reference_gives_the_same_at_about_400_x_400(
-    layout: str, kernel: str, mill: Mill, tmp_path: Path, figure: Figure
+    layout: str, kernel: str, tmp_path: Path, figure: Figure
 ) -> None:
     raster = sources.Raster(sources.LAYOUTS[layout]).sized(*REFERENCE_SIZE)
     source = sources.make(tmp_path / "source.tif", raster)
-    ran = mill.run(source, tmp_path / "one.tif", *_options(kernel))
-    spec, held = _asked(source, ran.plan)
-    found = result(f"{tmp_path}/one.tif", ran.plan["target_grid"])
+    made = matrix.make(source, f"{tmp_path}/one.tif", dst_crs="EPSG:3857", resampling=kernel)
+    spec, held = _asked(source, made.plan)
+    found = result(made.destination, made.plan["target_grid"])
     wrong = undecided = 0
     for band, pixels in enumerate(found.pixels):
         reference = reference_warp(spec, held, band)
@@ -150,7 +137,7 @@ def test_a_numpy_and_pyproj_reference_gives_the_same_at_about_400_x_400(
             gap = pixels != values
         wrong += int(gap[both].sum())
         undecided += int((~sure | half).sum())
-    figure.command, figure.seed = ran.text, sources.SEED
+    figure.command, figure.seed = made.text, sources.SEED
     figure.measured(f"{wrong} differ, {undecided} at a decision's boundary", 0)
     assert wrong == 0
     # Of 16-bit values, one in twenty lies so near a half that either way would be right.
@@ -191,13 +178,13 @@ def _valid(found: Picture, band: int, spec: WarpSpec) -> Any:
 
 @pytest.mark.external("gdalwarp", "gdal_translate")
 def test_the_commands_of_the_plan_give_the_same_pixels(
-    layout: str, same_kernel: str, mill: Mill, shelf: Shelf, tmp_path: Path, figure: Figure
+    layout: str, same_kernel: str, shelf: Shelf, tmp_path: Path, figure: Figure
 ) -> None:
-    destination = f"{tmp_path}/one.tif"
-    ran = mill.run(shelf.source(layout), destination, *_options(same_kernel))
-    theirs = gdalwarp(ran, tmp_path)
-    found = result(destination, ran.plan["target_grid"])
-    figure.command, figure.seed = " && ".join(ran.plan["gdalwarp"]), sources.SEED
+    options: dict[str, Any] = {"dst_crs": "EPSG:3857", "resampling": same_kernel}
+    made = matrix.make(shelf.source(layout), f"{tmp_path}/one.tif", **options)
+    theirs = gdalwarp(made, tmp_path)
+    found = result(made.destination, made.plan["target_grid"])
+    figure.command, figure.seed = " && ".join(made.plan["gdalwarp"]), sources.SEED
     different, worst, flips = apart(found, theirs)
     figure.measured(f"{different} differ, by up to {worst:g}; {flips} valid or not", "1, 1e-6")
     assert flips == 0
@@ -205,15 +192,15 @@ def test_the_commands_of_the_plan_give_the_same_pixels(
     assert worst <= limit
 
 
-def gdalwarp(ran: Ran, folder: Path) -> Picture:
+def gdalwarp(job: Made, folder: Path) -> Picture:
     """Type the plan's commands into a shell and return what they made."""
-    for command in ran.plan["gdalwarp"]:
+    for command in job.plan["gdalwarp"]:
         subprocess.run(
             ["sh", "-c", command], cwd=folder, check=True, capture_output=True, timeout=100
         )
     (made,) = (path for path in folder.glob("*.tif") if path.name != "one.tif")
     with rasterio.open(made) as dataset:
-        if dataset.count == len(ran.plan["structure"]["nodata"]):
+        if dataset.count == len(job.plan["structure"]["nodata"]):
             return Picture(dataset.read(), None)
         # One more band says which pixels are valid.
         *bands, valid = dataset.read()

@@ -12,7 +12,7 @@ import rasterio
 import tifffile
 from rasterio.control import GroundControlPoint
 from tests.harness import sources
-from tests.harness.command import Mill
+from tests.harness.command import Mill, Typed
 from tests.harness.figure import Figure
 from tests.harness.picture import hashes
 from tests.harness.rasters import Case
@@ -139,12 +139,27 @@ REFUSALS = {
 def test_exit_2_with_one_line_that_names_the_remedy_and_nothing_left_behind(
     case: Refusal, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
+    _is_refused(case, mill, mill, tmp_path, figure)
+
+
+@pytest.mark.parametrize(
+    "name", ["unknown option", "text file", "foreign files in the destination"]
+)
+def test_a_process_says_and_leaves_the_same_for_wrong_usage_a_bad_source_and_a_bad_destination(
+    name: str, typed: Typed, mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
+    _is_refused(REFUSALS[name], typed, mill, tmp_path, figure)
+
+
+def _is_refused(
+    case: Refusal, command: Typed | Mill, mill: Mill, tmp_path: Path, figure: Figure
+) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     source = case.source(folder)
     case.before(folder)
     before = hashes(tmp_path), sorted(tmp_path.rglob("*"))
-    ran = mill("run", source, os.path.join(folder, case.destination), *case.options)
+    ran = command("run", source, os.path.join(folder, case.destination), *case.options)
     figure.command = ran.text
     figure.measured(ran.exit_code, 2)
     assert ran.exit_code == 2, ran.said

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.harness import matrix, sources
-from tests.harness.command import Mill
+from tests.harness.command import Typed
 from tests.harness.figure import Figure
 from tests.harness.measuring import MIB
 from tests.harness.picture import hashes
 from tests.harness.rasters import Case, FileBytes
+from tests.harness.whole_job import SMALL
 
 from cogmill.errors import Refused
 from cogmill.raster import gdal
@@ -22,12 +21,12 @@ from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import make_plan
 from cogmill.settings import PARENT_MEMORY
 
-OPTIONS = (*sources.SMALL, "--dst-crs", "EPSG:3857", "--resampling", "bilinear")
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "direct": ("--strategy", "direct", "--memory", "2GB", "--workers", "2"),
-    "1 worker": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "1"),
-    "2 workers": ("--strategy", "two-stage", "--memory", "2GB", "--workers", "2"),
-    "small work tiles": ("--strategy", "direct", "--work-tile", "192", "--workers", "2"),
+OPTIONS: dict[str, Any] = {"dst_crs": "EPSG:3857", "resampling": "bilinear"}
+#: Of a job in this process; the command adds that two children share the work.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "direct": {"strategy": "direct"},
+    "two-stage": {"strategy": "two-stage"},
+    "small work tiles": {"strategy": "direct", "work_tile": 192},
 }
 #: Budgets in MB that are tried, from too small to more than any piece wants.
 BUDGETS = range(260, 500, 4)
@@ -48,41 +47,35 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sources.make(folder / "source.tif", sources.Raster(case, 1351, 1307))
 
 
-class Runs:
-    """Runs of the same job, each into a destination of its own with the same name."""
-
-    def __init__(self, mill: Mill, folder: Path) -> None:
-        self._mill, self._folder = mill, folder
-
-    def of(self, source: Path, kind: str, hints: Sequence[str]) -> tuple[dict[str, str], Any]:
-        """Return the hashes of every file, and the plan."""
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
-        destination = f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
-        ran = self._mill.run(source, destination, *OPTIONS, *hints)
-        return hashes(folder), ran.plan
-
-
-@pytest.fixture(scope="module")
-def runs(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(mill, tmp_path_factory.mktemp("runs"))
-
-
 @pytest.mark.parametrize("kind", ["mosaic", "one COG"])
 def test_sha_256_of_every_file_is_the_same_for_both_ways_and_any_number_of_workers(
-    kind: str, source: Path, runs: Runs, full: bool, figure: Figure
+    kind: str, source: Path, typed: Typed, full: bool, tmp_path: Path, figure: Figure
 ) -> None:
-    chosen = VARIANTS if full or kind == "mosaic" else dict(list(VARIANTS.items())[:3])
-    found = {name: runs.of(source, kind, hints) for name, hints in chosen.items()}
-    plans = {name: plan for name, (_, plan) in found.items()}
+    chosen = VARIANTS if full or kind == "mosaic" else dict(list(VARIANTS.items())[:2])
+    found, plans = {}, {}
+    for name, hints in chosen.items():
+        made = matrix.make(source, _destination(tmp_path, name, kind), **OPTIONS, **hints)
+        found[name], plans[name] = hashes(tmp_path / name), made.plan
+    words = matrix.words(
+        source, _destination(tmp_path, "2 workers", kind),
+        workers=2, strategy="two-stage", **OPTIONS,
+    )  # fmt: skip
+    ran = typed.run(*words)
+    found["2 workers"], plans["2 workers"] = hashes(tmp_path / "2 workers"), ran.plan
     assert plans["direct"]["strategy"] == "direct"
-    assert plans["1 worker"]["strategy"] == plans["2 workers"]["strategy"] == "two-stage"
+    assert plans["two-stage"]["strategy"] == plans["2 workers"]["strategy"] == "two-stage"
     assert all(plan["tiles"]["output"] >= 9 for plan in plans.values())
     if "small work tiles" in plans:
-        works = [plan["tiles"]["work"] for plan in plans.values()]
-        assert works[-1] == [192, 192]
-        assert works[0] == [512, 512]
-    figure.command, figure.seed = " ".join(OPTIONS), sources.SEED
-    _same(figure, {name: files for name, (files, _) in found.items()})
+        assert plans["small work tiles"]["tiles"]["work"] == [192, 192]
+        assert plans["direct"]["tiles"]["work"] == [512, 512]
+    figure.command, figure.seed = ran.text, sources.SEED
+    _same(figure, found)
+
+
+def _destination(folder: Path, name: str, kind: str) -> str:
+    """Return a destination in a folder of its own, by the same name there."""
+    (folder / name).mkdir()
+    return matrix.destination(folder / name, kind)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -92,31 +85,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_sha_256_of_every_file_is_the_same_for_three_memory_budgets_with_different_pieces(
-    large_kind: str, large: Path, runs: Runs, figure: Figure
+    large_kind: str, large: Path, tmp_path: Path, figure: Figure
 ) -> None:
     budgets = _budgets(large)
     assert len(budgets) == 3, budgets
-    hints = ("--strategy", "two-stage", "--workers", "1", "--memory")
-    found = {
-        budget: runs.of(large, large_kind, (*hints, f"{budget}MB")) for budget in budgets.values()
-    }
-    pieces = {plan["tiles"]["pieces"] for _, plan in found.values()}
-    figure.command = f"--memory {', '.join(f'{budget}MB' for budget in found)}"
+    found, pieces = {}, set()
+    for budget in budgets.values():
+        name = f"{budget}MB"
+        made = matrix.make(
+            large, _destination(tmp_path, name, large_kind),
+            memory=budget * MIB - PARENT_MEMORY, strategy="two-stage", **OPTIONS,
+        )  # fmt: skip
+        found[name] = hashes(tmp_path / name)
+        pieces.add(made.plan["tiles"]["pieces"])
+    figure.command = f"--memory {', '.join(found)}"
     figure.seed = sources.SEED
     assert pieces == set(budgets)
-    _same(figure, {f"{budget}MB": files for budget, (files, _) in found.items()})
+    _same(figure, found)
 
 
 def _budgets(source: Path) -> dict[int, int]:
     """Return the smallest budget, in MB, for each of the first three numbers of pieces."""
     found: dict[int, int] = {}
-    options: dict[str, Any] = {
-        "dst_crs": "EPSG:3857",
-        "blocksize": 64,
-        "tile_size": 512,
-        "resampling": "bilinear",
-        "strategy": "two-stage",
-    }
+    options: dict[str, Any] = {**SMALL, **OPTIONS, "strategy": "two-stage"}
     with gdal.environment(16 * MIB):
         structure = inspect_tiff(FileBytes(source), str(source))
         for budget in BUDGETS:

@@ -144,8 +144,8 @@ def test_a_manifest_that_cannot_be_read_is_a_finding(manifest: str, say: Any, mo
 def test_what_cogmill_makes_is_valid_strictly(
     kind: str, say: Any, shelf: Shelf, figure: Figure
 ) -> None:
-    _, destination = shelf.made(*row(kind=kind))
-    code, document, said = say(destination, "--strict")
+    made = shelf.made(*row(kind=kind))
+    code, document, said = say(made.destination, "--strict")
     figure.command = "cogmill validate --strict"
     figure.measured(f"{document['blocks_decoded']} blocks decoded")
     assert code == 0, said

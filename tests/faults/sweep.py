@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import queue
 import random
 import re
 import shutil
@@ -23,19 +22,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.faults.hurry import hurried
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.harness.invariants import VIOLATIONS
-from tests.harness.places import PACKAGES
+from tests.harness.nursery import Nursery
+from tests.harness.places import NO_RASTER, PACKAGES
+from tests.harness.server import administer
 
 from cogmill import runtime
 from cogmill.core_machine.child.process import ChildProcess, SpareChildren
@@ -64,11 +63,8 @@ HANG_SECONDS = 3.0
 """So long somebody waits for a command that hangs, until they end it and type it again."""
 CLEAN_SECONDS = 2.0
 """So long a clean-up may take beside a process that hangs, before that is ended."""
-#: Children of these trials work on no raster, and to load GDAL would be most of their start.
-NO_RASTER = """
-from cogmill.job_types.raster_to_cog import job_type
-job_type.RasterToCog.engine = lambda self: "none here"
-"""
+#: Idle children that are kept: those of some trials at a time.
+MOST_IDLE = 16
 #: No job may have more of these than this; of what names a task, one for each task.
 ONCE = ("job accepted", "job successful", "job failed", "job dismissed")
 DOUBLED = {
@@ -148,63 +144,6 @@ class Report:
         }
 
 
-class _KeptChild(ChildProcess):
-    """A child that goes back to the nursery when nobody needs it, fit for the next trial."""
-
-    nursery: Nursery | None = None
-
-    def close(self) -> None:
-        if self.nursery is not None and self.alive:
-            self.nursery.back(self)
-        else:
-            super().close()
-
-    def end(self) -> None:
-        super().close()
-
-
-class Nursery:
-    """Children for the unarmed: each is spawned by one thread that outlives all of them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._asked: queue.SimpleQueue[Future[_KeptChild] | None] = queue.SimpleQueue()
-        self._idle: list[_KeptChild] = []
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def spawn(self) -> ChildProcess:
-        with self._lock:
-            while self._idle:
-                child = self._idle.pop()
-                if child.alive:
-                    return child
-                child.end()
-        asked: Future[_KeptChild] = Future()
-        self._asked.put(asked)
-        return asked.result()
-
-    def back(self, child: _KeptChild) -> None:
-        with self._lock:
-            self._idle.append(child)
-
-    def close(self) -> None:
-        for child in self._idle:
-            child.end()
-        self._asked.put(None)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            try:
-                child = _KeptChild(self._settings.for_child())
-                child.nursery = self
-                asked.set_result(child)
-            except BaseException as error:
-                asked.set_exception(error)
-
-
 class Bench:
     """One server with a migrated database to copy, for many trials at a time."""
 
@@ -218,7 +157,7 @@ class Bench:
         )
         self._template = template
         self._creating = threading.Lock()
-        self.nursery = Nursery(self.settings)
+        self.nursery = Nursery(MOST_IDLE)
         self.types = Registry.load()
         self.calm: dict[str, bytes] = {}
 
@@ -243,17 +182,17 @@ class Bench:
             sys.path[:] = before
             shutil.rmtree(folder)
 
+    def spawn(self) -> ChildProcess:
+        """Return a child that was kept."""
+        return self.nursery.spawn(self.settings)
+
     @contextmanager
     def database(self) -> Iterator[str]:
         name = f"sweep_{next(self._numbers)}"
         with self._creating:
-            self._administer("CREATE DATABASE {} TEMPLATE {}", name, self._template)
+            administer(self.lease, "CREATE DATABASE {} TEMPLATE {}", name, self._template)
         yield make_conninfo(self.lease.conninfo, dbname=name)
-        self._administer("DROP DATABASE {} WITH (FORCE)", name)
-
-    def _administer(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.lease.conninfo, autocommit=True) as conn:
-            conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        administer(self.lease, "DROP DATABASE {} WITH (FORCE)", name)
 
     def trial(self, case: Case) -> Outcome:
         """Run one trial, again where chance did not lead to the place; never raise for a find."""
@@ -345,7 +284,7 @@ class Trial:
             state=self.state,
             types=bench.types,
             publisher=self.publisher,
-            children=SpareChildren(bench.nursery.spawn),
+            children=SpareChildren(bench.spawn),
         )
         self.processor = self.machine.job_processor()
         given = {"destination": f"{self.destination}/out/", "folder": str(self.notes)}
@@ -381,7 +320,7 @@ class Trial:
                 types=self.bench.types,
                 processor=self.machine.task_processor(),
                 reconciler=self.machine.reconciler(),
-                spawn=self.bench.nursery.spawn,
+                spawn=self.bench.spawn,
                 pace=PACE,
             )
             settings = self.bench.settings
@@ -774,8 +713,7 @@ def main() -> None:
     server = EmbeddedServer(folder / "home", root_home=folder / "root")
     try:
         with server.lease() as lease:
-            with psycopg.connect(lease.conninfo, autocommit=True) as conn:
-                conn.execute("CREATE DATABASE sweep_template")
+            administer(lease, "CREATE DATABASE {}", "sweep_template")
             template = make_conninfo(lease.conninfo, dbname="sweep_template")
             with Database(template) as database:
                 database.migrate()

@@ -17,8 +17,7 @@ WHOLE = "".join(f"{number} {number**2}\n" for number in range(8)).encode()
 
 
 def processor(site: Site) -> JobProcessor:
-    machine = site.machine
-    return JobProcessor(machine.state, machine.types, machine.publisher, site.preflights)
+    return site.machine.job_processor()
 
 
 def fail(site: Site, **inputs: object) -> Job:

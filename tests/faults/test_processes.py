@@ -371,7 +371,7 @@ def test_a_worker_offers_no_memory_that_its_idle_children_hold(site: Site) -> No
     assert offered == children - 2 * CHILD_MEMORY
     # Where shares are even, each slot has its own, whatever the others do.
     held, share = Holdings(), children // slots
-    with site.preflights.lent() as spare:
+    with site.machine.children.lent() as spare:
         for taken in range(slots):
             free = offered - held.memory(CHILD_MEMORY)
             assert share <= free == children - taken * share - (slots - 1 - taken) * CHILD_MEMORY

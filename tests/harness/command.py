@@ -1,22 +1,26 @@
-"""Runs the command as a user does, in a process of its own, and reads what it left."""
+"""Runs the command, in this process or as a user does in one of its own, and reads what it left."""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import pytest
+from tests.harness.nursery import Nursery
+from tests.harness.server import SessionServer
 
-from cogmill.core_machine.state.embedded.server import EmbeddedServer
+from cogmill.cli.main import call
 
-Array = npt.NDArray[Any]
+COMMAND = [sys.executable, "-m", "cogmill.cli.main"]
 SECONDS = 100
 
 
@@ -44,14 +48,36 @@ class Ran:
 
 
 class Mill:
-    """The command, with one home for the session, so that one embedded server serves all."""
+    """The command in this process, with children that stay: all of it but the start of a process.
 
-    def __init__(self) -> None:
-        self._server = EmbeddedServer(Path(os.environ["COGMILL_HOME"]))
+    It is in the home of the session, whose server runs already.
+    """
 
-    def __call__(
-        self, *arguments: object, plant: Path | None = None, seconds: float = SECONDS
-    ) -> Ran:
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+
+    def __call__(self, *arguments: object) -> Ran:
+        """Run ``cogmill ARGUMENTS --json`` and return what came of it."""
+        command = tuple(str(argument) for argument in arguments)
+        with self._nursery.in_place(), _heard(command) as (out, err):
+            code = call([*command, "--json"])
+        return _ran(command, code, _text(out), _text(err))
+
+    def run(self, *arguments: object) -> Ran:
+        """Run a job that has to be successful."""
+        return _successful(self("run", *arguments))
+
+    def inspect(self, *arguments: object) -> Ran:
+        """Inspect a raster that has to be readable."""
+        ran = self("inspect", *arguments)
+        assert ran.exit_code == 0, f"{ran.text}\n{ran.said}\n{ran.document}"
+        return ran
+
+
+class Typed:
+    """The command as a user types it: a process of its own, and its own children."""
+
+    def __call__(self, *arguments: object, plant: Path | None = None) -> Ran:
         """Run ``cogmill ARGUMENTS --json`` and return what came of it.
 
         `plant` is a folder with a ``sitecustomize.py`` that breaks the program on purpose.
@@ -62,47 +88,67 @@ class Mill:
             paths = [str(plant), environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         done = subprocess.run(
-            [sys.executable, "-m", "cogmill.cli.main", *command, "--json"],
+            [*COMMAND, *command, "--json"],
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=SECONDS,
             env=environment,
             check=False,
         )
-        lines = done.stdout.strip().splitlines()
-        document = json.loads(lines[-1]) if lines else {}
-        return Ran(command, done.returncode, document, done.stderr)
+        return _ran(command, done.returncode, done.stdout, done.stderr)
 
-    def run(self, *arguments: object, plant: Path | None = None, seconds: float = SECONDS) -> Ran:
+    def run(self, *arguments: object, plant: Path | None = None) -> Ran:
         """Run a job that has to be successful."""
-        ran = self("run", *arguments, plant=plant, seconds=seconds)
-        assert ran.exit_code == 0, f"{ran.text}\n{ran.said}\n{ran.document}"
-        assert ran.document["status"] == "successful"
-        return ran
+        return _successful(self("run", *arguments, plant=plant))
 
-    def inspect(self, *arguments: object) -> Ran:
-        """Inspect a raster that has to be readable."""
-        ran = self("inspect", *arguments)
-        assert ran.exit_code == 0, f"{ran.text}\n{ran.said}\n{ran.document}"
-        return ran
 
-    def remove(self) -> None:
-        """Stop the session's server and delete its data."""
-        self._server.remove()
+@contextmanager
+def _heard(command: tuple[str, ...]) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
+    """Give what is said on standard output and error; leave the process as it was."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    log = logging.getLogger("cogmill")
+    before = log.handlers, log.level, log.propagate
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", ["cogmill", *command])
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        try:
+            yield out, err
+        finally:
+            log.handlers, log.level, log.propagate = before
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def _ran(command: tuple[str, ...], code: int, out: str, err: str) -> Ran:
+    lines = out.strip().splitlines()
+    return Ran(command, code, json.loads(lines[-1]) if lines else {}, err)
+
+
+def _successful(ran: Ran) -> Ran:
+    assert ran.exit_code == 0, f"{ran.text}\n{ran.said}\n{ran.document}"
+    assert ran.document["status"] == "successful"
+    return ran
 
 
 @pytest.fixture(scope="session")
-def mill() -> Iterator[Mill]:
-    """Give the command, and remove the server that it started at the end."""
-    found = Mill()
-    yield found
-    found.remove()
+def mill(server: SessionServer, nursery: Nursery) -> Mill:
+    """Give the command, in this process."""
+    return Mill(nursery)
 
 
-COMMAND = [sys.executable, "-m", "cogmill.cli.main"]
+@pytest.fixture(scope="session")
+def typed(server: SessionServer) -> Typed:
+    """Give the command, in a process of its own."""
+    return Typed()
 
 
 def begin(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -75,9 +75,8 @@ class Durations:
         row.seconds += report.duration
         if report.when == "teardown":
             row.tests += 1
-            row.cpu_seconds += sum(
-                float(str(value)) for key, value in report.user_properties if key == _KEY
-            )
+            properties: dict[str, Any] = dict(report.user_properties)
+            row.cpu_seconds += properties[_KEY]
 
     def pytest_sessionfinish(self) -> None:
         if not self._files:
@@ -90,16 +89,14 @@ class Durations:
 
     def _table(self, rows: list[tuple[str, Row]]) -> str:
         whole = Row(
-            *(sum(values) for values in zip(*map(_values, dict(rows).values()), strict=True))
+            tests=sum(row.tests for _, row in rows),
+            seconds=sum(row.seconds for _, row in rows),
+            cpu_seconds=sum(row.cpu_seconds for _, row in rows),
         )
         lines = ["seconds     cpu  tests  file"]
         for name, row in [("all of it", whole), *rows]:
             lines.append(f"{row.seconds:7.1f} {row.cpu_seconds:7.1f} {row.tests:6d}  {name}")
         return "\n".join(lines) + "\n"
-
-
-def _values(row: Row) -> tuple[Any, ...]:
-    return row.tests, row.seconds, row.cpu_seconds
 
 
 def _plain(rows: list[tuple[str, Row]]) -> dict[str, Any]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from tests.harness.clock import Clock
-from tests.harness.places import PACKAGES
-from tests.harness.processes import all_pids, children_of, command_line, until
+from tests.harness.nursery import Nursery
+from tests.harness.places import NO_RASTER, PACKAGES
+from tests.harness.processes import until
+from tests.harness.server import SessionServer
 from tests.harness.site import PACE, WORKER
 
 from cogmill import runtime
@@ -31,8 +26,6 @@ from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.reconciliation import SystemReconciler
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
-from cogmill.core_machine.state.embedded.configuration import SETTINGS
-from cogmill.core_machine.state.embedded.server import EmbeddedServer
 from cogmill.core_machine.state.tasks import Attempt
 from cogmill.core_machine.state.workers import AttemptProgress
 from cogmill.core_machine.transitions.wakeups import NotifyPublisher
@@ -47,75 +40,16 @@ QUICK = PACE.model_copy(update={"look": 0.25})
 ENGINE = "anvil 1"
 GIBIBYTE = 1 << 30
 PATIENCE_SECONDS = 120.0
-#: Children of these fleets work on no raster, and to load GDAL would be most of their start.
-NO_RASTER = """
-from cogmill.job_types.raster_to_cog import job_type
-job_type.RasterToCog.engine = lambda self: "none here"
-"""
-
-
-class Server:
-    """The server of all fleets of a session: each gets a copy of one migrated database."""
-
-    TEMPLATE = "fleet_template"
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self.preflights = SpareChildren(lambda: runtime.spawn(Settings()))
-        self._folder = Path(tempfile.mkdtemp(prefix="cogmill-test-"))
-        self._folder.chmod(0o755)  # the server's user must get in
-        self.embedded = EmbeddedServer(self._folder / "home", root_home=self._folder / "root")
-        with pytest.MonkeyPatch.context() as patch:
-            # Twenty workers have more connections than the one machine that it is made for.
-            patch.setitem(SETTINGS, "max_connections", "300")
-            self.lease = self.embedded.lease()
-        self._administer("CREATE DATABASE {}", self.TEMPLATE)
-        with Database(make_conninfo(self.lease.conninfo, dbname=self.TEMPLATE)) as database:
-            database.migrate()
-
-    @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        name = f"fleet_{next(self._numbers)}"
-        self._administer("CREATE DATABASE {} TEMPLATE {}", name, self.TEMPLATE)
-        yield make_conninfo(self.lease.conninfo, dbname=name)
-        self._administer("DROP DATABASE {} WITH (FORCE)", name)
-
-    def processes(self) -> list[int]:
-        """Return the pids of the postmaster, of all below it, and of the keeper."""
-        mark = os.fsencode(self.embedded.places.folder)
-        found = [pid for pid in all_pids() if mark in command_line(pid)]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                found += children_of(pid)
-        return found
-
-    def close(self) -> None:
-        self.preflights.close()
-        self.lease.close()
-        self.embedded.remove()
-        shutil.rmtree(self._folder)
-
-    def _administer(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.lease.conninfo, autocommit=True) as conn:
-            conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-
-
-_SERVER = pytest.StashKey[Server]()
-
-
-def _server(config: pytest.Config) -> Server:
-    """Return the session's; not a fixture, of which every module would get its own."""
-    if _SERVER not in config.stash:
-        config.stash[_SERVER] = Server()
-        config.add_cleanup(config.stash[_SERVER].close)
-    return config.stash[_SERVER]
 
 
 class Fleet:
     """Workers, jobs of the type `heavy`, and the database that they share."""
 
-    def __init__(self, server: Server, conninfo: str, folder: Path) -> None:
+    def __init__(
+        self, server: SessionServer, conninfo: str, folder: Path, nursery: Nursery
+    ) -> None:
         self.server = server
+        self._children = SpareChildren(lambda: nursery.spawn(Settings()))
         self.conninfo = conninfo
         self.folder = folder
         self.pace = QUICK
@@ -134,7 +68,7 @@ class Fleet:
         self.out(name).mkdir(parents=True)
         given = {"name": name, "folder": str(self.folder / name), "out": str(self.out(name))}
         parsed = self.types.get("heavy").inputs.model_validate({**given, **inputs})
-        processor = JobProcessor(self.state, self.types, self.publisher, self.server.preflights)
+        processor = JobProcessor(self.state, self.types, self.publisher, self._children)
         return processor.submit("heavy", parsed).job
 
     def out(self, name: str = "job") -> Path:
@@ -313,22 +247,31 @@ class Fleet:
             process.kill()
         for process in self.processes:
             process.communicate()
+        self._children.close()
         self.database.close()
+
+
+@pytest.fixture(scope="session")
+def no_raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder on the path in which no child loads GDAL; the same, so that children stay."""
+    plant = tmp_path_factory.mktemp("plant")
+    (plant / "sitecustomize.py").write_text(NO_RASTER)
+    return plant
 
 
 @pytest.fixture
 def fleet(
-    pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SessionServer,
+    nursery: Nursery,
+    no_raster: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Fleet]:
     """Give a database, and end whatever a test starts on it."""
-    plant = tmp_path / "plant"
-    plant.mkdir()
-    (plant / "sitecustomize.py").write_text(NO_RASTER)
-    for path in (PACKAGES, str(plant)):
+    for path in (PACKAGES, str(no_raster)):
         monkeypatch.syspath_prepend(path)
-    server = _server(pytestconfig)
-    with server.database() as conninfo:
-        made = Fleet(server, conninfo, tmp_path)
+    with nursery.in_place(), server.database() as conninfo:
+        made = Fleet(server, conninfo, tmp_path, nursery)
         try:
             yield made
         finally:

@@ -24,7 +24,9 @@ import numpy as np
 import psycopg
 import rasterio
 from affine import Affine
+from tests.harness.plugin import in_session
 from tests.harness.processes import all_pids, command_line, parent_of, signal_all
+from tests.harness.server import furnished
 
 from cogmill.core_machine.state.embedded.server import EmbeddedServer
 
@@ -173,8 +175,10 @@ class Home:
     @classmethod
     @contextlib.contextmanager
     def made(cls, folder: Path, **given: Any) -> Iterator[Self]:
-        """Give a home of its own, and remove it with its server."""
+        """Give a home of its own, its database made already, and remove it with its server."""
         home = cls(folder / "home", **given)
+        if in_session():
+            furnished(home.path)
         try:
             yield home
         finally:

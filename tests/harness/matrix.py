@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.harness import sources
-from tests.harness.command import Mill, Ran
+from tests.harness.once import once
+from tests.harness.whole_job import SMALL, WholeJob
+
+from cogmill.job_types.raster_to_cog.outputs import Outputs
+from cogmill.raster.memory import GIB, MIB
+from cogmill.settings import PARENT_MEMORY
 
 KERNELS = ("nearest", "bilinear", "cubic", "average")
 WAYS = ("direct", "two-stage")
@@ -43,45 +49,100 @@ def both_kinds(names: Sequence[str], full: bool) -> list[tuple[str, str]]:
     return [(name, KINDS[number % 2]) for number, name in enumerate(names)]
 
 
+@dataclass(frozen=True)
+class Made:
+    """A whole job: what it planned, counted and made.
+
+    Attributes
+    ----------
+    text : str
+        What a person would type.
+    destination : str
+        Where it went: a folder with a slash, or one file.
+    plan : dict
+        As ``--json`` shows it.
+    outputs : Outputs
+        What its publish said.
+    """
+
+    text: str
+    destination: str
+    plan: dict[str, Any]
+    outputs: Outputs
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "outputs": self.outputs.model_dump(mode="json")})
+
+    @classmethod
+    def of_json(cls, text: str) -> Made:
+        given = json.loads(text)
+        return cls(**{**given, "outputs": Outputs.model_validate(given["outputs"])})
+
+
+def make(source: Path, destination: str, *, memory: int = GIB, **options: Any) -> Made:
+    """Run a whole job in this process, with blocks and tiles so small that there are many.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes that its one child may use.
+    options
+        Of the plan.
+    """
+    given = {**SMALL, **options}
+    job = WholeJob(source, destination, options=given, memory=memory).run()
+    text = " ".join(map(str, ("cogmill run", *words(source, destination, memory=memory, **given))))
+    return Made(text, destination, job.plan, job.outputs)
+
+
+def words(
+    source: Path, destination: str, *, memory: int = GIB, workers: int = 1, **options: Any
+) -> tuple[object, ...]:
+    """Return what a person types so that every child may use that much."""
+    whole = -(-(memory * workers + PARENT_MEMORY) // MIB)
+    found: list[object] = [source, destination, "--memory", f"{whole}MB"]
+    for name, value in {"workers": workers, **SMALL, **options}.items():
+        found += [f"--{name.replace('_', '-')}", value]
+    return tuple(found)
+
+
 class Shelf:
-    """Sources, and runs of the matrix, made when they are first asked for and then kept."""
+    """Sources, and runs of the matrix, each made once in a session."""
 
-    def __init__(self, mill: Mill, folder: Path) -> None:
-        self._mill, self.folder = mill, folder
-        self.source = cache(self._source)
-        self.made = cache(self._made)
-        self.copied = cache(self._copied)
-
-    def _source(self, layout: str) -> Path:
+    def source(self, layout: str) -> Path:
+        """Return the source of a layout."""
+        name = f"{layout.replace(' ', '-')}.tif"
         raster = sources.Raster(sources.LAYOUTS[layout])
-        return sources.make(self.folder / f"{layout.replace(' ', '-')}.tif", raster)
+        return once(layout, lambda folder: sources.make(folder / name, raster)) / name
 
-    def _made(self, layout: str, kernel: str, way: str, kind: str) -> tuple[Ran, str]:
-        """Return a run that reprojects, and its destination."""
-        name = f"{layout}-{kernel}-{way}".replace(" ", "-")
-        destination = self._destination(name, kind)
-        options = ("--dst-crs", "EPSG:3857", "--resampling", kernel, "--strategy", way)
-        return self._run(layout, destination, options), destination
+    def made(self, layout: str, kernel: str, way: str, kind: str) -> Made:
+        """Return a run that reprojects."""
+        options = {"dst_crs": "EPSG:3857", "resampling": kernel, "strategy": way}
+        return self._run(f"{layout} {kernel} {way} {kind}", layout, kind, **options)
 
-    def _copied(self, layout: str, kind: str) -> tuple[Ran, str]:
-        """Return a run that copies, and its destination."""
-        destination = self._destination(f"{layout}-copy".replace(" ", "-"), kind)
-        return self._run(layout, destination, ()), destination
+    def copied(self, layout: str, kind: str) -> Made:
+        """Return a run that copies."""
+        return self._run(f"{layout} copy {kind}", layout, kind)
 
-    def _run(self, layout: str, destination: str, options: tuple[str, ...]) -> Ran:
-        # One child: most of a small run is the time that children take to start.
-        return self._mill.run(
-            self.source(layout), destination, *sources.SMALL, *options, "--workers", 1
-        )
+    def _run(self, name: str, layout: str, kind: str, **options: Any) -> Made:
+        source = self.source(layout)
 
-    def _destination(self, name: str, kind: str) -> str:
-        return f"{self.folder}/{name}/" if kind == "mosaic" else f"{self.folder}/{name}.cog.tif"
+        def run(folder: Path) -> None:
+            made = make(source, destination(folder, kind), **options)
+            (folder / "made.json").write_text(made.to_json())
+
+        return Made.of_json((once(name, run) / "made.json").read_text())
+
+
+def destination(folder: Path, kind: str) -> str:
+    """Return a destination of this kind in a folder."""
+    return f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
 
 
 @pytest.fixture(scope="session")
-def shelf(mill: Mill, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+def shelf() -> Shelf:
     """Give the session's sources and runs."""
-    yield Shelf(mill, tmp_path_factory.mktemp("shelf"))
+    return Shelf()
 
 
 def pairwise(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -24,6 +24,18 @@ class Picture:
     mask: Array | None
     colors: tuple[str, ...] = field(default=(), compare=False)
 
+    def save(self, folder: Path) -> None:
+        """Keep pixels and mask in a folder."""
+        np.save(folder / "pixels.npy", self.pixels)
+        if self.mask is not None:
+            np.save(folder / "mask.npy", self.mask)
+
+    @classmethod
+    def load(cls, folder: Path) -> Picture:
+        """Return what was kept there."""
+        mask = folder / "mask.npy"
+        return cls(np.load(folder / "pixels.npy"), np.load(mask) if mask.exists() else None)
+
 
 def result(destination: str, grid: dict[str, Any]) -> Picture:
     """Read a result that covers the whole target grid: one COG, or all tiles of a mosaic.

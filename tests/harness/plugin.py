@@ -71,8 +71,9 @@ def _leave_the_user_alone(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         # Workers of xdist are children of this process and share the folder for their locks.
         config.stash[_HOME] = Path(tempfile.mkdtemp(prefix="cogmill-test-"))
+        config.stash[_HOME].chmod(0o755)
         os.environ[_SHARED_NAME] = str(config.stash[_HOME])
-    os.environ["COGMILL_HOME"] = str(_session_folder() / os.environ.get("PYTEST_XDIST_WORKER", "0"))
+    os.environ["COGMILL_HOME"] = str(session_folder() / os.environ.get("PYTEST_XDIST_WORKER", "0"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -80,7 +81,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(config.stash[_HOME], ignore_errors=True)
 
 
-def _session_folder() -> Path:
+def in_session() -> bool:
+    """Whether pytest runs: programs use the harness too."""
+    return _SHARED_NAME in os.environ
+
+
+def session_folder() -> Path:
+    """Return the folder that all workers of a session share; every user may enter it."""
     return Path(os.environ[_SHARED_NAME])
 
 
@@ -104,15 +111,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         if hasattr(item.config, "workerinput"):
             mode = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
             # Who wants the machine alone waits at the gate, and newcomers wait behind it.
-            with _locked("gate", mode):
-                locks.enter_context(_locked("machine", mode))
+            with locked("gate", mode):
+                locks.enter_context(locked("machine", mode))
         return (yield)
 
 
 @contextmanager
-def _locked(name: str, mode: int) -> Iterator[None]:
+def locked(name: str, mode: int) -> Iterator[None]:
     """Hold a file lock, which the kernel drops when its holder dies."""
-    descriptor = os.open(_session_folder() / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(session_folder() / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, mode)
         yield

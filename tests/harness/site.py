@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel
+from tests.harness.nursery import Nursery
 from tests.harness.places import PACKAGES
 from tests.harness.processes import until
 
 from cogmill import runtime
-from cogmill.core_machine.child.process import SpareChildren
+from cogmill.core_machine.child.process import ChildProcess, SpareChildren
 from cogmill.core_machine.contracts import Job, JobStatus
-from cogmill.core_machine.orchestration import JobProcessor
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.embedded.server import Lease
@@ -53,8 +53,8 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
 class Site:
     """One database, one folder, and everything that works on them."""
 
-    def __init__(self, conninfo: str, held: Lease, folder: Path, preflights: SpareChildren) -> None:
-        self.preflights = preflights
+    def __init__(self, conninfo: str, held: Lease, folder: Path, nursery: Nursery) -> None:
+        self._nursery = nursery
         self.conninfo = conninfo
         self.lease = held
         self.folder = folder
@@ -77,9 +77,7 @@ class Site:
 
     def submit(self, type_id: str = "toy", **inputs: Any) -> Job:
         """Submit a job whose tasks leave a file an attempt in the folder."""
-        machine = self.machine
-        processor = JobProcessor(machine.state, machine.types, machine.publisher, self.preflights)
-        return processor.submit(type_id, self.inputs(type_id, **inputs)).job
+        return self.machine.job_processor().submit(type_id, self.inputs(type_id, **inputs)).job
 
     def inputs(self, type_id: str = "toy", **inputs: Any) -> BaseModel:
         """Make the inputs of a job."""
@@ -88,6 +86,10 @@ class Site:
             {"folder": str(self.folder), **given}
         )
         return parsed
+
+    def kept(self) -> ChildProcess:
+        """Return a child that was kept."""
+        return self._nursery.spawn(self.settings)
 
     def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process."""
@@ -160,9 +162,10 @@ class Site:
 
 @pytest.fixture
 def site(
-    address: str, lease: Lease, tmp_path: Path, packages: None, preflights: SpareChildren
+    address: str, lease: Lease, tmp_path: Path, packages: None, nursery: Nursery
 ) -> Iterator[Site]:
     """Give a site, and end what a test leaves running."""
-    made = Site(address, lease, tmp_path, preflights)
-    yield made
-    made.close()
+    made = Site(address, lease, tmp_path, nursery)
+    with nursery.in_place():
+        yield made
+        made.close()

@@ -105,6 +105,12 @@ class WholeJob:
         )
         return self.found
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan as ``--json`` shows it."""
+        prepared: Any = self.job.prepared
+        return dict(prepared["summary"])
+
     def run(self, *, until: str = "publish") -> WholeJob:
         self.preflight()
         return self.run_planned(until=until)

@@ -17,6 +17,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from tests.harness.clock import Clock
 from tests.harness.invariants import VIOLATIONS
+from tests.harness.server import copied
 
 from cogmill.core_machine.state import StateManager
 from cogmill.core_machine.state.database import rows
@@ -115,10 +116,8 @@ def _mutated(name: str, old: str, new: str) -> bytes:
 @contextmanager
 def fresh(lease: Lease, template: str, name: str) -> Iterator[str]:
     """Give the address of a database of this name, for many tests that empty it themselves."""
-    with psycopg.connect(lease.conninfo, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-        yield make_conninfo(lease.conninfo, dbname=name, options="-c synchronous_commit=off")
-        conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with copied(lease, name, template) as conninfo:
+        yield make_conninfo(conninfo, options="-c synchronous_commit=off")
 
 
 class Bench:
