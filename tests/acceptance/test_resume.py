@@ -7,9 +7,11 @@ import mmap
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,11 @@ from tests.harness.nursery import Nursery
 from tests.harness.processes import until
 
 INTERRUPTED = 130
+#: How many tasks have succeeded of the job that owns a destination; no row where there is none.
+RECORDED = (
+    "SELECT count(*) FILTER (WHERE task.status = 'succeeded') FROM cogmill.job "
+    "JOIN cogmill.task ON job_id = job.id WHERE owns = %s GROUP BY job.id"
+)
 PAGE = mmap.PAGESIZE
 
 
@@ -201,13 +208,28 @@ def test_ctrl_c_before_the_first_task_is_harmless(
     home: Home, mill: Mill, source: Path, tmp_path: Path
 ) -> None:
     job = Job(home, mill, source, f"{tmp_path}/out/")
-    for seconds in (0.3, 0.9, 1.6):
+    for moment in (_loading, _with_a_child, _recorded):
         running = job.start()
-        time.sleep(seconds)
-        running.interrupt()
+        running.strike(home, partial(moment, running, job.destination), Command.interrupt)
         ended = running.end()
-        assert ended.code in (INTERRUPTED, -2), ended
+        assert ended.code in (INTERRUPTED, -signal.SIGINT), ended
     job.run()
+
+
+def _loading(running: Command, destination: str, observer: Observer) -> bool:
+    """It loads what it needs: of that, pydantic's library is there, which Python itself lacks."""
+    with open(f"/proc/{running.pid}/maps") as maps:
+        return "pydantic_core" in maps.read()
+
+
+def _with_a_child(running: Command, destination: str, observer: Observer) -> bool:
+    """It looks at the source, or is about to; nothing is recorded."""
+    return bool(running.children()) and not observer.rows(RECORDED, destination)
+
+
+def _recorded(running: Command, destination: str, observer: Observer) -> bool:
+    """The job is recorded, and no task of it has ended."""
+    return observer.rows(RECORDED, destination) == [(0,)]
 
 
 def _remove_all(place: Path) -> None:
