@@ -74,7 +74,6 @@ def note(figure: Figure, source: Path, side: int, ended: Ended, peak: int, what:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("tiled", [False, True], ids=["one strip", "tiles of 4096"])
 def test_a_bomb_of_gigabytes_completes_inside_512_MB(
@@ -91,7 +90,6 @@ def test_a_bomb_of_gigabytes_completes_inside_512_MB(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(SECONDS)
 def test_one_tile_of_gigabytes_is_refused_with_the_memory_that_would_do(
     home: Home, full: bool, tmp_path: Path, figure: Figure
@@ -109,7 +107,6 @@ def test_one_tile_of_gigabytes_is_refused_with_the_memory_that_would_do(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("tiled", [False, True], ids=["strip", "tile"])
 def test_a_bomb_that_decodes_to_more_than_its_tags_claim_fails_cleanly(

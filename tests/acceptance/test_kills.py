@@ -11,9 +11,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.harness import killing
+from tests.harness.command import Mill, Ran
 from tests.harness.figure import Figure
 from tests.harness.killing import (
     REPROJECTED,
@@ -26,8 +28,10 @@ from tests.harness.killing import (
     contents,
     in_stage,
     publishing,
+    undisturbed,
 )
 from tests.harness.matrix import pairwise
+from tests.harness.nursery import Nursery
 from tests.harness.places import PACKAGES
 from tests.harness.processes import all_gone, gone, until
 
@@ -67,18 +71,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return killing.striped_raster(tmp_path_factory.mktemp("source") / "source.tif")
-
-
 class Jobs:
-    """The job of these tests, in destinations of the same name, and what it makes undisturbed."""
+    """The job of these tests, in destinations of the same name."""
 
-    def __init__(self, home: Home, source: Path, folder: Path) -> None:
-        self._home, self._source, self._folder = home, source, folder
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._numbers = itertools.count()
-        self._undisturbed: dict[str, dict[str, str]] = {}
 
     def new(self, kind: str) -> str:
         folder = self._folder / str(next(self._numbers))
@@ -86,46 +84,42 @@ class Jobs:
         return f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
 
     def command(self, destination: str, strategy: str) -> tuple[object, ...]:
-        options = (*REPROJECTED, *TWO_CHILDREN, "--strategy", strategy)
-        return "run", self._source, destination, *options, "--json"
-
-    def undisturbed(self, kind: str) -> dict[str, str]:
-        """Return the bytes that no death had a part in; direct and two-stage make the same."""
-        if kind not in self._undisturbed:
-            destination = self.new(kind)
-            demand(self._home.call(*self.command(destination, "direct")))
-            found = self._undisturbed[kind] = contents(destination)
-            assert not [name for name in found if name.startswith(".")]
-        return self._undisturbed[kind]
+        return killing.source(), destination, *REPROJECTED, *TWO_CHILDREN, "--strategy", strategy
 
 
-@pytest.fixture(scope="module")
-def jobs(home: Home, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
-    return Jobs(home, source, tmp_path_factory.mktemp("jobs"))
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    return Jobs(tmp_path)
 
 
-def demand(ended: Ended) -> Ended:
+@pytest.fixture
+def mill(home: Home, nursery: Nursery) -> Mill:
+    return home.mill(nursery)
+
+
+def demand(ended: Ended) -> dict[str, Any]:
+    """Demand success; return what was printed."""
     assert ended.code == 0, ended.stderr
     assert ended.document["status"] == "successful"
-    return ended
+    return ended.document
 
 
 def test_sha256_is_the_same_after_a_kill_of_a_child_and_of_the_worker(
-    home: Home, jobs: Jobs, figure: Figure, kind_strategy_victim: tuple[str, str, str]
+    home: Home, mill: Mill, jobs: Jobs, figure: Figure, kind_strategy_victim: tuple[str, str, str]
 ) -> None:
     kind, strategy, victim = kind_strategy_victim
-    expected = jobs.undisturbed(kind)
+    expected = undisturbed(kind)
     destination = jobs.new(kind)
-    command = home.start(*jobs.command(destination, strategy))
+    command = home.start("run", *jobs.command(destination, strategy), "--json")
     below = command.strike(home, between(), VICTIMS[victim])
     if victim == "worker":
         assert all_gone(below, ORPHAN_SECONDS) <= ORPHAN_SECONDS
         assert command.end().code == -signal.SIGKILL
-        ended = demand(home.call(*jobs.command(destination, strategy)))
+        document = mill.run(*jobs.command(destination, strategy)).document
     else:
-        ended = demand(command.end())
+        document = demand(command.end())
     with home.observer() as observer, home.server.lease():
-        tasks = observer.tasks(ended.document["job_id"])
+        tasks = observer.tasks(document["job_id"])
     assert sum(kind == "work" for _, kind, _ in tasks) >= 6
     assert contents(destination) == expected
     repeated = sum(attempt - 1 for _, attempt in tasks.values())
@@ -133,14 +127,16 @@ def test_sha256_is_the_same_after_a_kill_of_a_child_and_of_the_worker(
     figure.measured(f"{repeated} of {len(tasks)} tasks were done again, 0 files differ", "0 differ")
 
 
-def _kill_and_resume(home: Home, command: tuple[object, ...], moments: list[Moment]) -> Ended:
+def _kill_and_resume(
+    home: Home, mill: Mill, command: tuple[object, ...], moments: list[Moment]
+) -> Ran:
     """Kill the whole tree in one moment after the other, then let the same command end."""
     for moment in moments:
-        running = home.start(*command)
+        running = home.start("run", *command, "--json")
         tree = [running.pid, *running.strike(home, moment, Command.kill_tree)]
         assert all_gone(tree, ORPHAN_SECONDS) <= ORPHAN_SECONDS
         running.end()
-    return demand(home.call(*command))
+    return mill.run(*command)
 
 
 def _leaves_no_server(home: Home) -> float:
@@ -158,39 +154,39 @@ def _moment(stage: str, kind: str, destination: str) -> Moment:
 
 
 def test_kill_9_of_the_whole_run_tree_in_each_stage(
-    home: Home, jobs: Jobs, figure: Figure, kind_strategy_stage: tuple[str, str, str]
+    home: Home, mill: Mill, jobs: Jobs, figure: Figure, kind_strategy_stage: tuple[str, str, str]
 ) -> None:
     kind, strategy, stage = kind_strategy_stage
-    expected = jobs.undisturbed(kind)
+    expected = undisturbed(kind)
     destination = jobs.new(kind)
     moments = [_moment(stage, kind, destination)]
-    _kill_and_resume(home, jobs.command(destination, strategy), moments)
+    _kill_and_resume(home, mill, jobs.command(destination, strategy), moments)
     assert contents(destination) == expected
     figure.measured(f"{_leaves_no_server(home):.1f} s until no server", SERVER_SECONDS)
 
 
 def test_kill_9_of_the_whole_run_tree_in_one_stage_after_the_other(
-    home: Home, jobs: Jobs, figure: Figure
+    home: Home, mill: Mill, jobs: Jobs, figure: Figure
 ) -> None:
-    expected = jobs.undisturbed("one COG")
+    expected = undisturbed("one COG")
     destination = jobs.new("one COG")
     command = jobs.command(destination, "two-stage")
     made = Path(destination).exists
     moments = [in_stage("pieces"), in_stage("tiles", done=2), in_stage("overviews")]
-    ended = _kill_and_resume(home, command, [*moments, in_stage("publish"), publishing(made)])
+    ended = _kill_and_resume(home, mill, command, [*moments, in_stage("publish"), publishing(made)])
     assert contents(destination) == expected
     assert len(ended.document["outputs"]["files"]) == 1
     figure.measured(f"{len(moments) + 2} kills, 0 files differ", "0 differ")
 
 
-def test_kill_9_of_the_postmaster(home: Home, jobs: Jobs, figure: Figure) -> None:
-    expected = jobs.undisturbed("mosaic")
+def test_kill_9_of_the_postmaster(home: Home, mill: Mill, jobs: Jobs, figure: Figure) -> None:
+    expected = undisturbed("mosaic")
     destination = jobs.new("mosaic")
     command = jobs.command(destination, "two-stage")
-    running = home.start(*command)
+    running = home.start("run", *command, "--json")
     running.strike(home, between(), lambda _: os.kill(home.postmaster(), signal.SIGKILL))
     first = running.end()
-    ended = demand(home.call(*command))
+    ended = mill.run(*command)
     if first.code == 0:
         assert first.document["job_id"] == ended.document["job_id"]
     assert contents(destination) == expected
@@ -198,11 +194,13 @@ def test_kill_9_of_the_postmaster(home: Home, jobs: Jobs, figure: Figure) -> Non
     figure.measured(f"the run ended with {first.code}; no server after {seconds:.1f} s")
 
 
-def test_kill_9_of_the_postmaster_and_of_the_whole_run_tree_at_once(home: Home, jobs: Jobs) -> None:
-    expected = jobs.undisturbed("one COG")
+def test_kill_9_of_the_postmaster_and_of_the_whole_run_tree_at_once(
+    home: Home, mill: Mill, jobs: Jobs
+) -> None:
+    expected = undisturbed("one COG")
     destination = jobs.new("one COG")
     command = jobs.command(destination, "direct")
-    running = home.start(*command)
+    running = home.start("run", *command, "--json")
 
     def strike(struck: Command) -> None:
         os.kill(home.postmaster(), signal.SIGKILL)
@@ -213,7 +211,7 @@ def test_kill_9_of_the_postmaster_and_of_the_whole_run_tree_at_once(home: Home, 
     running.end()
     # Nobody starts it again, and nothing of it lives on.
     _leaves_no_server(home)
-    demand(home.call(*command))
+    mill.run(*command)
     assert contents(destination) == expected
 
 

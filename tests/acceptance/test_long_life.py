@@ -70,7 +70,6 @@ def first(job: ChildJob, stage: str) -> Callable[..., Answer]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_after_200_tasks_and_their_failures_vsimem_is_empty_and_the_process_no_larger(
     child: ChildProcess, tmp_path: Path, figure: Figure

@@ -47,7 +47,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kills", cases.values(), ids=cases.keys())
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_the_task_of_a_worker_that_was_killed_runs_again_within_the_lease_and_five_seconds(
     fleet: Fleet, figure: Figure, kills: Kills

@@ -50,7 +50,6 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_many_tasks_fan_out_atomically_and_fan_in_through_one_advance(
     fleet: Fleet, figure: Figure, full: bool

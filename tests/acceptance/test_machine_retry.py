@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.harness import killing
+from tests.harness.command import Mill
 from tests.harness.figure import Figure
 from tests.harness.killing import (
     REPROJECTED,
@@ -16,12 +17,14 @@ from tests.harness.killing import (
     Observer,
     contents,
     in_stage,
+    undisturbed,
 )
+from tests.harness.nursery import Nursery
 
 KINDS = {
     "mosaic, direct": ("out/", "out/cogmill.json", "direct"),
     "mosaic, two-stage": ("out/", "out/cogmill.json", "two-stage"),
-    "one COG, two-stage": ("one.tif", "one.tif", "two-stage"),
+    "one COG, two-stage": ("out.tif", "out.tif", "two-stage"),
 }
 
 
@@ -32,20 +35,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return killing.striped_raster(tmp_path_factory.mktemp("source") / "source.tif")
+def mill(home: Home, nursery: Nursery) -> Mill:
+    return home.mill(nursery)
 
 
-def words(source: Path, folder: Path, kind: str) -> tuple[object, ...]:
+def words(folder: Path, kind: str) -> tuple[object, ...]:
     destination, _, strategy = KINDS[kind]
     place = f"{folder}/{destination}"
-    return ("run", source, place, *REPROJECTED, *TWO_CHILDREN, "--strategy", strategy, "--json")
+    options = (*REPROJECTED, *TWO_CHILDREN, "--strategy", strategy)
+    return "run", killing.source(), place, *options, "--json"
 
 
-def fail_at_the_end(home: Home, source: Path, folder: Path, kind: str) -> Ended:
+def fail_at_the_end(home: Home, folder: Path, kind: str) -> Ended:
     """Run a job whose last commit finds a folder in its way, and take that away again."""
     obstacle = folder / KINDS[kind][1]
-    running = home.start(*words(source, folder, kind))
+    running = home.start(*words(folder, kind))
     running.strike(home, in_stage("publish"), lambda _: obstacle.mkdir(parents=True))
     failed = running.end()
     obstacle.rmdir()
@@ -64,62 +68,50 @@ def counts(observer: Observer, job: str) -> tuple[int, int]:
     return int(adopted), int(attempts)
 
 
-@pytest.fixture(scope="module")
-def calm(home: Home, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calm")
-    for kind in ("mosaic, direct", "one COG, two-stage"):
-        place = folder / KINDS[kind][0].rstrip("/").removesuffix(".tif")
-        place.mkdir()
-        ended = home.call(*words(source, place, kind))
-        assert ended.code == 0, ended.stderr
-    return folder
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_retry_adopts_what_succeeded_and_the_bytes_are_the_same(
-    home: Home, source: Path, tmp_path: Path, calm: Path, figure: Figure, kind: str
+    home: Home, mill: Mill, tmp_path: Path, figure: Figure, kind: str
 ) -> None:
-    failed = fail_at_the_end(home, source, tmp_path, kind)
+    failed = fail_at_the_end(home, tmp_path, kind)
     job = failed.document["job_id"]
     # The person is told what to type next, and types it.
     last = failed.stderr.splitlines()[-1]
     assert last.startswith("next (when its cause is mended")
     assert last.endswith(f": cogmill retry {job[:12]}")
     assert failed.document["failure"]["cause"] == "permanent"
-    retried = home.call("retry", job[:12], "--json")
-    assert retried.code == 0, retried.stderr
+    retried = mill("retry", job[:12])
+    assert retried.exit_code == 0, retried.said
     assert (retried.document["created"], retried.document["generation"]) == (True, 2)
-    worked = home.call("worker", "--until-idle", *TWO_CHILDREN)
-    assert worked.code == 0, worked.stderr
+    worked = mill("worker", "--until-idle", *TWO_CHILDREN)
+    assert worked.exit_code == 0, worked.said
     with home.observer() as observer:
         before, again = counts(observer, job), counts(observer, retried.document["job_id"])
         owed = observer.number("SELECT count(*) FROM cogmill.cleanup WHERE done_at IS NULL")
     figure.measured(f"{again[0]} tasks adopted, {again[1]} attempted again", "0 again")
     assert again == (before[1], 0)
     destination = KINDS[kind][0]
-    same = calm / destination.rstrip("/").removesuffix(".tif")
-    assert contents(f"{tmp_path}/{destination}") == contents(f"{same}/{destination}")
+    assert contents(f"{tmp_path}/{destination}") == undisturbed(kind.split(", ")[0])
     assert owed == 0
     assert [path.name for path in tmp_path.iterdir()] == [destination.rstrip("/")]
-    shown = home.call("show", retried.document["job_id"])
-    assert f"({again[0]} adopted)" in shown.stderr or "two-stage" in kind
+    shown = mill("show", retried.document["job_id"])
+    assert f"({again[0]} adopted)" in shown.said or "two-stage" in kind
 
 
 def test_every_job_of_a_cause_is_retried_by_one_command(
-    home: Home, source: Path, tmp_path: Path
+    home: Home, mill: Mill, tmp_path: Path
 ) -> None:
-    failed = fail_at_the_end(home, source, tmp_path, "mosaic, direct")
-    none = home.call("retry", "--cause", "hung", "--json")
-    assert (none.code, none.document) == (0, {"jobs": [], "refused": []})
-    retried = home.call("retry", "--cause", "permanent", "--json")
-    assert retried.code == 0, retried.stderr
+    failed = fail_at_the_end(home, tmp_path, "mosaic, direct")
+    none = mill("retry", "--cause", "hung")
+    assert (none.exit_code, none.document) == (0, {"jobs": [], "refused": []})
+    retried = mill("retry", "--cause", "permanent")
+    assert retried.exit_code == 0, retried.said
     (made,) = retried.document["jobs"]
     with home.observer() as observer:
         rows = observer.rows("SELECT heir FROM cogmill.cleanup WHERE job_id = %s",
                              failed.document["job_id"])  # fmt: skip
     assert rows == [(made["job_id"],)]
-    dismissed = home.call("dismiss", made["job_id"])
-    assert dismissed.code == 0, dismissed.stderr
+    dismissed = mill("dismiss", made["job_id"])
+    assert dismissed.exit_code == 0, dismissed.said
 
 
 @pytest.mark.parametrize(
@@ -131,9 +123,9 @@ def test_every_job_of_a_cause_is_retried_by_one_command(
     ],
 )
 def test_a_retry_of_nothing_is_refused_in_one_line(
-    home: Home, arguments: tuple[str, ...], message: str
+    mill: Mill, arguments: tuple[str, ...], message: str
 ) -> None:
-    refused = home.call(*arguments)
-    assert refused.code == 2
-    assert message in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1
+    refused = mill(*arguments)
+    assert refused.exit_code == 2
+    assert message in refused.said
+    assert len(refused.said.strip().splitlines()) == 1

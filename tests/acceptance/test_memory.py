@@ -77,7 +77,6 @@ def source(size: tuple[str, int, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("strategy", ["direct", "two-stage"])
 def test_the_sum_of_VmHWM_of_parent_and_children_stays_inside_memory(
@@ -111,7 +110,6 @@ def test_the_sum_of_VmHWM_of_parent_and_children_stays_inside_memory(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(1860)
 def test_two_gigabytes_in_one_row_strips_complete_inside_512_MB(
     home: Home, full: bool, tmp_path: Path, figure: Figure

@@ -61,7 +61,6 @@ def source(path: Path, choice: random.Random) -> tuple[Path, str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_no_task_uses_more_memory_than_was_predicted(
     number: int, tmp_path: Path, figure: Figure

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +50,17 @@ class Ran:
 class Mill:
     """The command in this process, with children that stay: all of it but the start of a process.
 
-    It is in the home of the session, whose server runs already.
+    Without further variables it is in the home of the session, whose server runs already.
     """
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, nursery: Nursery, variables: Mapping[str, str] | None = None) -> None:
         self._nursery = nursery
+        self._variables = variables or {}
 
     def __call__(self, *arguments: object) -> Ran:
         """Run ``cogmill ARGUMENTS --json`` and return what came of it."""
         command = tuple(str(argument) for argument in arguments)
-        with self._nursery.in_place(), _heard(command) as (out, err):
+        with self._nursery.in_place(), _heard(command, self._variables) as (out, err):
             code = call([*command, "--json"])
         return _ran(command, code, _text(out), _text(err))
 
@@ -103,7 +104,9 @@ class Typed:
 
 
 @contextmanager
-def _heard(command: tuple[str, ...]) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
+def _heard(
+    command: tuple[str, ...], variables: Mapping[str, str]
+) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
     """Give what is said on standard output and error; leave the process as it was."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     log = logging.getLogger("cogmill")
@@ -111,6 +114,8 @@ def _heard(command: tuple[str, ...]) -> Iterator[tuple[io.TextIOWrapper, io.Text
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "argv", ["cogmill", *command])
+        for name, value in variables.items():
+            patch.setenv(name, value)
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         try:

@@ -21,12 +21,14 @@ from tests.harness.processes import children_of
 
 _KEY = "durations"
 _SPENT = pytest.StashKey[float]()
+#: Seconds from which on a test is told of by its name.
+TOLD = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
 class Row:
-    """One file of tests: how many ran, how long on the clock, how long on processors."""
+    """A file of tests, or one test: how many ran, how long on the clock, how long on processors."""
 
     tests: int = 0
     seconds: float = 0.0
@@ -68,22 +70,26 @@ class Durations:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: defaultdict[str, Row] = defaultdict(Row)
+        self._tests: defaultdict[str, Row] = defaultdict(Row)
         self._begun = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        row = self._files[report.nodeid.partition("::")[0]]
-        row.seconds += report.duration
-        if report.when == "teardown":
-            row.tests += 1
-            properties: dict[str, Any] = dict(report.user_properties)
-            row.cpu_seconds += properties[_KEY]
+        name = report.nodeid
+        for row in (self._files[name.partition("::")[0]], self._tests[name]):
+            row.seconds += report.duration
+            if report.when == "teardown":
+                row.tests += 1
+                properties: dict[str, Any] = dict(report.user_properties)
+                row.cpu_seconds += properties[_KEY]
 
     def pytest_sessionfinish(self) -> None:
         if not self._files:
             return
         self._folder.mkdir(exist_ok=True)
-        rows = sorted(self._files.items(), key=lambda item: -item[1].seconds)
+        rows = _longest_first(self._files)
+        tests = [(name, row) for name, row in _longest_first(self._tests) if row.seconds > TOLD]
         document = {"seconds": time.monotonic() - self._begun, "files": _plain(rows)}
+        document["tests"] = _plain(tests)
         (self._folder / "durations.json").write_text(json.dumps(document, indent=1) + "\n")
         (self._folder / "durations.txt").write_text(self._table(rows))
 
@@ -97,6 +103,10 @@ class Durations:
         for name, row in [("all of it", whole), *rows]:
             lines.append(f"{row.seconds:7.1f} {row.cpu_seconds:7.1f} {row.tests:6d}  {name}")
         return "\n".join(lines) + "\n"
+
+
+def _longest_first(rows: dict[str, Row]) -> list[tuple[str, Row]]:
+    return sorted(rows.items(), key=lambda item: -item[1].seconds)
 
 
 def _plain(rows: list[tuple[str, Row]]) -> dict[str, Any]:

@@ -24,9 +24,13 @@ import numpy as np
 import psycopg
 import rasterio
 from affine import Affine
+from tests.harness.command import Mill
+from tests.harness.nursery import Nursery
+from tests.harness.once import DONE, once
 from tests.harness.plugin import in_session
-from tests.harness.processes import all_pids, command_line, parent_of, signal_all
+from tests.harness.processes import all_pids, children_of, command_line, signal_all
 from tests.harness.server import furnished
+from tests.harness.whole_job import WholeJob
 
 from cogmill.core_machine.state.embedded.server import EmbeddedServer
 
@@ -45,6 +49,10 @@ QUICK_PACE = {
 #: Output tiles of eight blocks, so that a small raster has at least 3 x 3 of them.
 SMALL_TILES = ("--blocksize", "64", "--tile-size", "512", "--co", "LEVEL=1")
 REPROJECTED = (*SMALL_TILES, "--dst-crs", "EPSG:3857")
+#: The same for a job in this process.
+UNDISTURBED: dict[str, Any] = {
+    "blocksize": 64, "tile_size": 512, "creation_options": {"LEVEL": "1"}, "dst_crs": "EPSG:3857",
+}  # fmt: skip
 TWO_CHILDREN = ("--memory", "1GB", "--workers", "2")
 
 Moment = Callable[["Observer"], bool]
@@ -75,6 +83,24 @@ def striped_raster(path: Path, width: int = 1301, height: int = 1187) -> Path:
     ) as dataset:
         dataset.write(pixels)
     return path
+
+
+def source() -> Path:
+    """Return the striped raster of the session."""
+    return once("striped", lambda folder: striped_raster(folder / "source.tif")) / "source.tif"
+
+
+def undisturbed(kind: str) -> dict[str, str]:
+    """Return the bytes that no death has a part in, of `REPROJECTED`; any way makes the same."""
+
+    def make(folder: Path) -> None:
+        destination = f"{folder}/out/" if kind == "mosaic" else f"{folder}/out.tif"
+        WholeJob(source(), destination, options=dict(UNDISTURBED)).run()
+
+    folder = once(f"undisturbed {kind}", make)
+    found = contents(folder / "out" if kind == "mosaic" else folder / "out.tif")
+    assert not [name for name in found if name.startswith(".") and name != DONE]
+    return {name: digest for name, digest in found.items() if name != DONE}
 
 
 def plain_raster(path: Path) -> Path:
@@ -155,6 +181,10 @@ class Home:
         """Run a command to its end."""
         return self.start(*arguments, **overrides).end()
 
+    def mill(self, nursery: Nursery) -> Mill:
+        """Give the command in the process of the tests, in this home: for what nobody strikes."""
+        return Mill(nursery, {"COGMILL_HOME": str(self.path), **self.variables})
+
     def observer(self) -> Observer:
         return Observer(self.server.conninfo)
 
@@ -202,10 +232,10 @@ class Command:
 
     def tree(self) -> list[int]:
         """Return its pid and those of everything below it, parents first."""
-        parents = {pid: parent for pid in all_pids() if (parent := parent_of(pid)) is not None}
         found = [self.pid]
         for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
+            with contextlib.suppress(OSError):
+                found += children_of(pid)
         return found
 
     def children(self) -> list[int]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.harness.plugin import locked, session_folder
 
-_DONE = ".done"
+#: Lies in a folder in which all is made.
+DONE = ".done"
 
 
 def once(name: str, make: Callable[[Path], object]) -> Path:
@@ -17,8 +18,8 @@ def once(name: str, make: Callable[[Path], object]) -> Path:
     plain = re.sub(r"[^\w.-]+", "-", name)
     folder = session_folder() / "once" / plain
     with locked(f"once-{plain}", fcntl.LOCK_EX):
-        if not (folder / _DONE).exists():
+        if not (folder / DONE).exists():
             folder.mkdir(parents=True, exist_ok=True)
             make(folder)
-            (folder / _DONE).touch()
+            (folder / DONE).touch()
     return folder

@@ -61,12 +61,6 @@ def all_pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def parent_of(pid: int) -> int | None:
-    """Return the pid of a process's parent; None when it is gone."""
-    found = status(pid).get("PPid")
-    return None if found is None else int(found)
-
-
 def children_of(pid: int) -> list[int]:
     """Return the pids of a process's children."""
     threads = Path(f"/proc/{pid}/task").iterdir()

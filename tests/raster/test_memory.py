@@ -95,7 +95,6 @@ def test_the_larger_of_decoding_and_encoding_counts() -> None:
     assert encoding.total - decoding.total == 2 + 3
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "bands", "creation", "options"),

@@ -52,7 +52,6 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("case", CASES)
 def test_gdal_holds_no_more_than_the_plan_counts(case: str, tmp_path: Path) -> None:
     dtype, inner, options = CASES[case]

@@ -72,7 +72,6 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("case", CASES)
 def test_gdal_allocates_no_more_than_predicted_and_not_much_less(case: str) -> None:
     # The kernel may drop pages of libraries before a measurement and read them again within it:
