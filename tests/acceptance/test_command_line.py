@@ -136,7 +136,7 @@ def test_interrupted_it_ends_with_130_and_the_same_command_resumes_it(
     number: signal.Signals, mill: Mill, tmp_path: Path, figure: Figure
 ) -> None:
     case = Case(bands=3, options=sources.strips(16, compress="deflate"), nodata=0)
-    source = sources.make(tmp_path / "source.tif", sources.Raster(case, 2403, 2317))
+    source = sources.make(tmp_path / "source.tif", sources.Raster(case, 1703, 1607))
     said = interrupted(mill, source, tmp_path / "out", number)
     assert "the same command resumes it: cogmill run" in said
     job = said.split("job=")[1].split()[0]

@@ -21,7 +21,9 @@ from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.planning import make_plan
 from cogmill.settings import PARENT_MEMORY
 
-OPTIONS: dict[str, Any] = {"dst_crs": "EPSG:3857", "resampling": "bilinear"}
+OPTIONS: dict[str, Any] = {
+    "dst_crs": "EPSG:3857", "resampling": "bilinear", "creation_options": {"LEVEL": "1"},
+}  # fmt: skip
 #: Of a job in this process; the command adds that two children share the work.
 VARIANTS: dict[str, dict[str, Any]] = {
     "direct": {"strategy": "direct"},

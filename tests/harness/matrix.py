@@ -102,7 +102,11 @@ def words(
     whole = -(-(memory * workers + PARENT_MEMORY) // MIB)
     found: list[object] = [source, destination, "--memory", f"{whole}MB"]
     for name, value in {"workers": workers, **SMALL, **options}.items():
-        found += [f"--{name.replace('_', '-')}", value]
+        if name == "creation_options":
+            for pair in value.items():
+                found += ["--co", "=".join(pair)]
+        else:
+            found += [f"--{name.replace('_', '-')}", value]
     return tuple(found)
 
 
