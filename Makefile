@@ -1,6 +1,6 @@
 # Everything here also works in a folder whose path has spaces: names are relative, recipes quote.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test check acceptance nightly soak bench bench-faults wheel format requirements fresh-clone clean
+.PHONY: help setup setup-run demo test check acceptance baseline nightly soak bench bench-faults wheel format requirements fresh-clone clean
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -44,6 +44,9 @@ check: setup ## The inner loop: the checks and the fast tests, in seconds
 
 acceptance: setup ## The acceptance tests in full; writes build/acceptance.json
 	$(PY) -m pytest tests/acceptance --full $(PYTEST_EXTERNAL) $(ARGS)
+
+baseline: setup ## Every output byte of many kinds of input, before a change and after it (ARGS="--compare FILE")
+	$(PY) -m tests.baseline.outputs $(ARGS)
 
 nightly: setup ## The larger counts of every proof: hours (ARGS="-k zombies")
 	$(PY) -m pytest tests --full --timeout 7200 $(PYTEST_EXTERNAL) $(ARGS)
