@@ -18,6 +18,8 @@ from tests.harness.site import PACE, Site
 from cogmill import runtime
 from cogmill.core_machine.contracts import Job
 from cogmill.core_machine.worker.host import MessageHost
+from cogmill.core_machine.worker.row import WorkerRow
+from cogmill.errors import TransientError
 from cogmill.settings import Settings
 
 HOST = """
@@ -155,6 +157,39 @@ def test_a_host_that_slept_finds_work_at_once(site: Site, host: MessageHost) -> 
     until(lambda: host.process(second.id), "the host has a new incarnation", seconds=5)
     drive(host, second)
     assert site.ended(second).outputs == {"total": 1}
+
+
+def test_what_interrupts_the_caller_interrupts_no_work(site: Site, host: MessageHost) -> None:
+    job = site.submit(hold=True)
+
+    def interrupt() -> None:
+        until(lambda: list(site.folder.glob("[01].*")), "the first square is begun")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        drive(host, job)
+    interrupter.join()
+    site.go()
+    drive_to_the_end(site, host, job)
+    assert site.ended(job).outputs == {"total": 1}
+    assert attempts(site) == [(1,)]
+
+
+def test_a_worker_that_does_not_start_leaves_no_child(
+    host: MessageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise TransientError("the database does not answer", "try again")
+
+    before = children_of(os.getpid())
+    with monkeypatch.context() as broken:
+        broken.setattr(WorkerRow, "register", refuse)
+        with pytest.raises(TransientError):
+            host.process("no such job")
+    assert children_of(os.getpid()) == before
+    assert host.process("no such job") is False
 
 
 def _host(site: Site, job: Job, how: str) -> subprocess.Popen[str]:

@@ -339,6 +339,9 @@ class TaskProcessor:
         except Exception:
             child.kill()
             log.exception("what was claimed met a defect")
+        except BaseException:
+            child.kill()
+            raise
         finally:
             row.let_go(claim, settled=settled)
         return Processed.SETTLED if settled else Processed.UNSETTLED

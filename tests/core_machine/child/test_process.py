@@ -15,8 +15,10 @@ from cogmill.core_machine.child.process import (
     Call,
     ChildDied,
     ChildProcess,
+    SpareChildren,
 )
 from cogmill.core_machine.contracts import Cause, PlannedTask, StageResult
+from cogmill.errors import Refused
 from cogmill.settings import Settings
 
 
@@ -117,3 +119,20 @@ def test_a_child_that_does_not_get_ready_is_killed(
     monkeypatch.setattr(process, "START_SECONDS", 0.01)
     with pytest.raises(ChildDied, match=r"no answer within 0\.01 s"):
         runtime.spawn(Settings())
+
+
+@pytest.mark.parametrize(
+    ("raised", "is_kept"),
+    [(Refused("no", "do not"), True), (KeyboardInterrupt(), False), (ValueError(), False)],
+)
+def test_a_child_whose_talk_may_have_been_cut_short_is_not_lent_again(
+    raised: BaseException, is_kept: bool
+) -> None:
+    children = SpareChildren(lambda: runtime.spawn(Settings()))
+    with pytest.raises(type(raised)), children.lent() as spare:
+        first = spare.get()
+        raise raised
+    assert first.alive is is_kept
+    with children.lent() as spare:
+        assert (spare.get() is first) is is_kept
+    children.close()

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from cogmill.core_machine.child import frames
 from cogmill.core_machine.contracts import Adoptable, PlannedTask, StageResult, Value
-from cogmill.errors import TransientError
+from cogmill.errors import Refused, TransientError
 
 START_SECONDS = 120.0
 """How long a child may take to import what it needs and say that it is ready."""
@@ -330,12 +330,15 @@ class SpareChildren:
     @contextmanager
     def lent(self) -> Iterator[SpareChild]:
         """Lend a child to one caller, for one question after another."""
-        spare = SpareChild(self._spawn, self._take())
-        try:
-            yield spare
-        finally:
-            if (child := spare.release()) is not None:
-                self._keep(child)
+        # Whatever but a refusal comes may have cut a talk short: the next question would be
+        # answered by what was said then. Such a child ends.
+        with SpareChild(self._spawn, self._take()) as spare:
+            try:
+                yield spare
+            except Refused:
+                self._keep(spare.release())
+                raise
+            self._keep(spare.release())
 
     def take(self) -> ChildProcess:
         """Return a living child for good: the one that is kept, or a new one."""
@@ -351,7 +354,9 @@ class SpareChildren:
             child, self._kept = self._kept, None
         return child
 
-    def _keep(self, child: ChildProcess) -> None:
+    def _keep(self, child: ChildProcess | None) -> None:
+        if child is None:
+            return
         lasting = threading.current_thread() is threading.main_thread()
         with self._lock:
             if lasting and child.alive and self._kept is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeVar
 
 from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.orchestration import TaskProcessor
@@ -14,6 +15,8 @@ from cogmill.core_machine.transitions.claims import Processed
 from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import TransientError
+
+ResultT = TypeVar("ResultT")
 
 
 class MessageHost:
@@ -67,7 +70,11 @@ class MessageHost:
 
 
 class WorkerOnDemand:
-    """A worker without slots: whoever calls `process` lends it the thread, and it lends a child.
+    """A worker whose work is brought by messages; each is done in a thread of the worker's own.
+
+    Whoever calls `process` only waits there, so that what interrupts the caller (a signal handler,
+    a time limit of the host) never leaves a claim or a child in the middle. The kernel ends a child
+    with the thread that spawned it; the worker's threads stay, and so do their children.
 
     Parameters
     ----------
@@ -91,25 +98,18 @@ class WorkerOnDemand:
         self._processor = processor
         self._publisher = publisher
         self._spawn = spawn
-        # One thread that stays: the kernel ends a child with the thread that spawned it, and the
-        # threads of messages come and go.
-        self._spawner = ThreadPoolExecutor(1, "cogmill-spawn")
-        self._free = threading.Semaphore(most)
-        self._idle: list[ChildProcess] = []
+        self._threads = ThreadPoolExecutor(most, "cogmill-message")
+        self._own = threading.local()
+        self._children: list[ChildProcess] = []
 
     def start(self) -> None:
         """Make the row, and keep it alive from now on."""
-        with self._lent() as child:
-            self._worker.row.register(child)
+        self._in_thread(lambda: self._worker.row.register(self._child()))
         self._worker.start()
 
     def process(self, reference: str) -> bool:
         """Do one piece of work; see `MessageHost.process`."""
-        row = self._worker.row
-        if row.is_stale:
-            self._worker.heartbeat.step()  # the host slept: the row may be gone
-        with self._lent() as child:
-            processed = self._processor.process(row, child, reference)
+        processed = self._in_thread(lambda: self._process(reference))
         if processed is Processed.NOTHING:
             return False
         self._publisher.wake(reference)
@@ -118,41 +118,41 @@ class WorkerOnDemand:
     def stop(self) -> None:
         """Give back what runs, sign off and end the children."""
         self._worker.stop()
-        self._spawner.shutdown()
-        for child in self._idle:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for child in self._children:
             child.close()
 
-    @contextmanager
-    def _lent(self) -> Iterator[ChildProcess]:
-        """Give a living child to one caller, and keep it for the next if it lives on."""
-        while not self._free.acquire(timeout=0.5):
-            self._refuse_while_stopping()
+    def _process(self, reference: str) -> Processed:
+        row = self._worker.row
+        if row.is_stale:
+            self._worker.heartbeat.step()  # the host slept: the row may be gone
+        if row.in_flight.draining:
+            raise _stopping()
+        return self._processor.process(row, self._child(), reference)
+
+    def _child(self) -> ChildProcess:
+        """Return the living child of this thread."""
+        child: ChildProcess | None = getattr(self._own, "child", None)
+        if child is not None and not child.alive:
+            self._children.remove(child)
+            child.close()
+            child = None
+        if child is None:
+            child = self._own.child = self._spawn()
+            self._children.append(child)
+        return child
+
+    def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
         try:
-            self._refuse_while_stopping()
-            child = self._waiting() or self._spawner.submit(self._spawn).result()
-            try:
-                yield child
-            finally:
-                if child.alive and not self._worker.row.in_flight.draining:
-                    self._idle.append(child)
-                else:
-                    child.close()
-        finally:
-            self._free.release()
+            return self._threads.submit(work).result()
+        except (RuntimeError, CancelledError):
+            if self._worker.row.in_flight.draining:
+                raise _stopping() from None
+            raise
 
-    def _waiting(self) -> ChildProcess | None:
-        """Return a living child that waits for work, if there is one."""
-        with suppress(IndexError):
-            while True:
-                child = self._idle.pop()
-                if child.alive:
-                    return child
-                child.close()
-        return None
 
-    def _refuse_while_stopping(self) -> None:
-        if self._worker.row.in_flight.draining:
-            raise TransientError("the worker is stopping", "deliver the message again")
+def _stopping() -> TransientError:
+    return TransientError("the worker is stopping", "deliver the message again")
 
 
 class _Opened:
@@ -167,10 +167,11 @@ class _Opened:
     def worker(self) -> WorkerOnDemand:
         with self._lock:
             if self._worker is None:
-                worker = self._parts.enter_context(self._open_worker())
-                worker.start()
-                self._parts.callback(worker.stop)
-                self._worker = worker
+                with ExitStack() as parts:
+                    worker = parts.enter_context(self._open_worker())
+                    parts.callback(worker.stop)
+                    worker.start()
+                    self._parts, self._worker = parts.pop_all(), worker
             return self._worker
 
     def close(self) -> None:

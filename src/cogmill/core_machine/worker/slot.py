@@ -71,7 +71,7 @@ class Slot:
         self.close()
 
     def step(self) -> bool:
-        """Do one piece of work; return whether there was any.
+        """Do one piece of work; return whether there was any, and all of it is settled.
 
         Raises
         ------
@@ -84,10 +84,12 @@ class Slot:
             self._child = self._parts.spawn()
         self._row.register(self._child)
         processed = self._parts.processor.process(self._row, self._child)
-        if processed is Processed.SETTLED:
+        settled = processed is Processed.SETTLED
+        if settled:
             # Its end may have freed memory, closed a stage or ended the job.
             self._bell.ring()
-        return processed is not Processed.NOTHING
+        # What is not settled may be claimed again at once and meet the same, without end.
+        return settled
 
     def close(self) -> None:
         """End the child."""

@@ -122,11 +122,18 @@ class Worker:
             pass
         in_flight.kill_all("drain")
         _join(self._slot_threads)
+        self._wait_settled()
         self._stopping.set()
         if self._listener is not None:
             self._listener.interrupt()
         _join(self._services)
         self.row.retire()
+
+    def _wait_settled(self) -> None:
+        """Wait until what was killed is settled, also by threads that are not slots."""
+        until = time.monotonic() + STOP_SECONDS
+        while not self.idle and time.monotonic() < until:
+            time.sleep(0.02)
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=target, name=f"cogmill-{name}", daemon=True)
