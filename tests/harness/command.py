@@ -20,7 +20,8 @@ from tests.harness.server import SessionServer
 
 from cogmill.cli.main import call
 
-COMMAND = [sys.executable, "-m", "cogmill.cli.main"]
+#: What the script that pip installs does.
+COMMAND = [sys.executable, "-c", "from cogmill.cli.entry import main; main()"]
 SECONDS = 100
 
 

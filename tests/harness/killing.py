@@ -24,7 +24,7 @@ import numpy as np
 import psycopg
 import rasterio
 from affine import Affine
-from tests.harness.command import Mill
+from tests.harness.command import COMMAND, Mill
 from tests.harness.nursery import Nursery
 from tests.harness.once import DONE, once
 from tests.harness.plugin import in_session
@@ -158,7 +158,7 @@ class Home:
 
     def start(self, *arguments: object, **overrides: Any) -> Command:
         """Start a ``cogmill`` command in a session of its own, as a terminal would."""
-        return self._started("-m", "cogmill.cli.main", *arguments, **overrides)
+        return self._started(*COMMAND[1:], *arguments, **overrides)
 
     def python(self, code: str, *arguments: object) -> Ended:
         """Run Python code to its end."""
