@@ -310,6 +310,9 @@ def check(command: Path, home: Path, work: Path) -> int:
     for name, job in jobs.items():
         standing = Standing.of(ground.mill, job.job_id)
         proofs(standing == job.standing, f"the {name} job stands as it was left", standing.status)
+    if proofs.failed:
+        say(f"{home} is not as it was left, so nothing was done; was it checked before?")
+        return proofs.failed
     # First of all, for whoever works may remove what a failed job staged a day ago.
     retried = {name: retry(ground, name, jobs[name]) for name in failing()}
     check_live(ground, jobs["live"], proofs)
