@@ -16,7 +16,7 @@ from cogmill.core_machine.transitions.wakeups import WakeupPublisher
 from cogmill.core_machine.worker.worker import Worker
 from cogmill.errors import TransientError
 
-ResultT = TypeVar("ResultT")
+AnswerT = TypeVar("AnswerT")
 
 
 class MessageHost:
@@ -142,7 +142,7 @@ class WorkerOnDemand:
             self._children.append(child)
         return child
 
-    def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
+    def _in_thread(self, work: Callable[[], AnswerT]) -> AnswerT:
         try:
             return self._threads.submit(work).result()
         except (RuntimeError, CancelledError):
