@@ -163,10 +163,13 @@ def beside(maker: Maker, suffix: str, text: str) -> Maker:
     return make
 
 
+WORLD_FILE = "10\n0\n0\n-10\n500005\n4999995\n"
+
+
 def with_world_file(folder: Path) -> Path:
     """Place a raster by a ``.tfw`` alone."""
     path = placed(None, None)(folder)
-    path.with_suffix(".tfw").write_text("10\n0\n0\n-10\n500005\n4999995\n")
+    path.with_suffix(".tfw").write_text(WORLD_FILE)
     return path
 
 
@@ -386,6 +389,15 @@ def rich(dataset: Any) -> None:
     dataset.units, dataset.descriptions = ("m", "K"), ("height", "heat of the day")
     dataset.update_tags(season="dry", TIFFTAG_IMAGEDESCRIPTION="a <b> & c")
     dataset.update_tags(2, sensor="x")
+
+
+def scaled(scale: float, offset: float) -> Change:
+    """Return what gives a band a scale and an offset, as a failed conversion may leave them."""
+
+    def change(dataset: Any) -> None:
+        dataset.scales, dataset.offsets = (float(scale),), (float(offset),)
+
+    return change
 
 
 def patched_bits(folder: Path) -> Path:

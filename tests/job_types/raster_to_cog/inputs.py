@@ -6,6 +6,7 @@ every row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,11 @@ LABELS = "category names and attributes of values are not carried over"
 NO_SYSTEM = (
     "INPUT has no coordinate system, so it cannot be placed on another grid; say which "
     "one it has with --src-crs, for example --src-crs EPSG:32633"
+)
+NO_TRANSFORM = (
+    "nothing in or beside INPUT says where its pixels lie, so they cannot be placed on another "
+    "grid; give it a geotransform first (gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM INPUT), or a "
+    "world file beside it (INPUT.tfw, .tifw or .wld; GDAL does not read .tfwx)"
 )
 BALLPARK = (
     "from ... PROJ has only a ballpark, which ignores the difference between the datums; "
@@ -488,6 +494,11 @@ COLOURS = (
         refused=f"INPUT: its colours are CIELab; {CONVERT}",
     ),
     Row("scale, offset, units, descriptions and tags", tiff("int16", 2, change=make.rich)),
+    Row("a scale that is no number", tiff("int16", change=make.scaled(math.nan, 0))),
+    Row("a scale without end", tiff("int16", change=make.scaled(math.inf, 1))),
+    Row("an offset that is no number", tiff("int16", change=make.scaled(1, math.nan))),
+    Row("an offset without end", tiff("int16", change=make.scaled(1, -math.inf))),
+    Row("a scale of zero", tiff("int16", change=make.scaled(0, 0))),
     Row(
         "metadata in a domain of its own",
         tiff(change=lambda d: d.update_tags(ns="private", a="1")),
@@ -515,8 +526,20 @@ PLACES = (
     Row(
         "no coordinate system, with --src-crs", placed(crs=None), options={"src_crs": "EPSG:32633"}
     ),
-    Row("neither coordinate system nor transform", placed(None, None), unplaced=NO_SYSTEM),
-    Row("a coordinate system and no transform", placed(None)),
+    Row("neither coordinate system nor transform", placed(None, None), unplaced=NO_TRANSFORM),
+    Row("a coordinate system and no transform", placed(None), unplaced=NO_TRANSFORM),
+    Row(
+        "neither, with --src-crs",
+        placed(None, None),
+        options={"src_crs": "EPSG:32633"},
+        unplaced=NO_TRANSFORM,
+    ),
+    Row(
+        "a world file of a name that GDAL does not read (.tfwx), with --src-crs",
+        make.beside(placed(None, None), "wx", make.WORLD_FILE),
+        options={"src_crs": "EPSG:32633"},
+        unplaced=NO_TRANSFORM,
+    ),
     Row(
         "a world file alone, with --src-crs",
         make.with_world_file,
@@ -887,7 +910,7 @@ VIRTUAL = (
 CORPUS = (
     Row("strips, nodata 0", "RGB.byte.tif", invalid="nodata"),
     Row("a sidecar mask", "RGB2.byte.tif", invalid="mask", unplaced=BALLPARK),
-    Row("that sidecar mask itself", "RGB2.byte.tif.msk", unplaced=NO_SYSTEM),
+    Row("that sidecar mask itself", "RGB2.byte.tif.msk", unplaced=NO_TRANSFORM),
     Row("red, green, blue, alpha", "RGBA.byte.tif", invalid="alpha"),
     Row("the same of uint16", "RGBA.uint16.tif", invalid="alpha"),
     Row("no valid pixel", "all-nodata.tif", invalid="nodata"),
@@ -898,7 +921,7 @@ CORPUS = (
         "band4mask.tif",
         warned=(ALPHA_NO_MASK,),
         invalid="alpha",
-        unplaced=NO_SYSTEM,
+        unplaced=NO_TRANSFORM,
     ),
     Row("a small gray one", "byte.tif", warped=(LESS_EXACT,)),
     Row(
@@ -918,7 +941,7 @@ CORPUS = (
         invalid="mask",
         at_a_limb=True,
     ),
-    Row("gray with an internal mask", "graymask.tif", invalid="mask", unplaced=NO_SYSTEM),
+    Row("gray with an internal mask", "graymask.tif", invalid="mask", unplaced=NO_TRANSFORM),
     Row("51 pixels", "image_51px.tif"),
     Row("a palette", "image_colormap.tif", kernel="nearest"),
     Row("floats", "image_float.tif"),
@@ -967,7 +990,7 @@ CORPUS = (
     Row("one of four neighbours", "rgb3.tif", invalid="nodata", unplaced=BALLPARK),
     Row("one of four neighbours", "rgb4.tif", invalid="nodata", unplaced=BALLPARK),
     Row("deflate", "rgb_deflate.tif", warned=(RIO,), invalid="nodata"),
-    Row("colours with a mask, not placed", "rgbmask.tif", invalid="mask", unplaced=NO_SYSTEM),
+    Row("colours with a mask, not placed", "rgbmask.tif", invalid="mask", unplaced=NO_TRANSFORM),
     Row("rotated, no system", "rotated.tif", warned=(RIO,), unplaced=NO_SYSTEM),
     Row(
         "shaded relief",

@@ -62,8 +62,8 @@ class CogImage(BaseModel):
     color_interpretation: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int, int], ...] | None = None
     white_is_zero: bool = False
-    scales: tuple[float, ...] = ()
-    offsets: tuple[float, ...] = ()
+    scales: tuple[Number, ...] = ()
+    offsets: tuple[Number, ...] = ()
     units: tuple[str | None, ...] = ()
     descriptions: tuple[str | None, ...] = ()
     tags: dict[str, str] = Field(default_factory=dict)

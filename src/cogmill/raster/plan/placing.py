@@ -91,6 +91,13 @@ def place_grids(
     if not options.changes_grid:
         _refuse_absurd(source, options)
         return Placement(source, source, None, True, "no grid option was given")
+    if control is None and structure.transform is None:
+        raise Refused(
+            f"nothing in or beside {structure.name} says where its pixels lie, so they cannot be "
+            "placed on another grid",
+            "give it a geotransform first (gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM INPUT), or "
+            "a world file beside it (INPUT.tfw, .tifw or .wld; GDAL does not read .tfwx)",
+        )
     if not source.crs:
         raise Refused(
             f"{structure.name} has no coordinate system, so it cannot be placed on another grid",
