@@ -87,7 +87,7 @@ def suggested(source: Grid, dst: str, kind: Kind, resampling: str, scale: float 
     """Return the warp of a raster to the grid that a job would choose, or to coarser pixels."""
     target_crs, pipeline = crs_text(dst), None
     if source.crs != target_crs:
-        pipeline = choose_operation(source.crs, target_crs, lonlat_area(source)).pipeline
+        pipeline = choose_operation((source.crs, target_crs), lonlat_area(source), 10.0).pipeline
     target = target_grid(source, target_crs, pipeline)
     if scale != 1.0:
         size = target.transform[1] * scale, -target.transform[5] * scale

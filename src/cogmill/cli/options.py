@@ -132,7 +132,16 @@ _PLAN_OPTIONS = (
         "--coordinate-operation", metavar="OP",
         help="PROJ pipeline or URN to use instead of the most accurate one.",
     ),
-    click.option("--strict-crs", is_flag=True, help="Fail where a better datum grid is missing."),
+    click.option(
+        "--strict-crs",
+        is_flag=True,
+        help="Fail where a better datum grid is missing, or a datum or its shift is not known.",
+    ),
+    click.option(
+        "--allow-ballpark",
+        is_flag=True,
+        help="Ignore the difference between two datums where no operation is known.",
+    ),
     click.option(
         "--ovr",
         type=click.Choice(["auto", "none"]),

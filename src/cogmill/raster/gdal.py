@@ -60,6 +60,16 @@ def environment(cache_bytes: int) -> Iterator[None]:
 
 
 @contextmanager
+def within_projections() -> Iterator[None]:
+    """Have PROJ take each place back to where it came from, and give none that is not the same.
+
+    It takes twice the time, so it is for those projections alone that need it.
+    """
+    with rasterio.Env(CHECK_WITH_INVERT_PROJ="TRUE"):
+        yield
+
+
+@contextmanager
 def demand_readable(gdal_path: str) -> Iterator[None]:
     """Raise at the end what GDAL signals of one file, and then goes on without it.
 

@@ -41,9 +41,12 @@ NO_TRANSFORM = (
     "grid; give it a geotransform first (gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM INPUT), or a "
     "world file beside it (INPUT.tfw, .tifw or .wld; GDAL does not read .tfwx)"
 )
-BALLPARK = (
-    "from ... PROJ has only a ballpark, which ignores the difference between the datums; "
-    "check --src-crs, or name an operation with --coordinate-operation"
+UNKNOWN_DATUM = (
+    "the datum of ... is not known, so latitudes and longitudes are taken over as they are"
+)
+BEYOND_SEAM = (
+    "the target grid goes on beyond the antimeridian (180 degrees) so that it is in one piece; "
+    "make one output for each side with --bounds where a reader does not take that"
 )
 LESS_EXACT = "without the grid ... the coordinate operation loses ... of accuracy ... projsync ..."
 RIO = "metadata of rio_creation_kwds is not carried over"
@@ -294,7 +297,7 @@ COMPRESSION = (
         refused=f"INPUT: its colours are CMYK, of which GDAL makes red, green, blue and alpha; {CONVERT}",
     ),
     Row("JPEG, each band apart", tiled(bands=3, compress="jpeg", interleave="band", smooth=True)),
-    Row("JPEG of 12 bits", make.twelve_bit_jpeg, by_gdal=False, unplaced=NO_SYSTEM),
+    Row("JPEG of 12 bits", make.twelve_bit_jpeg, by_gdal=False, unplaced=NO_TRANSFORM),
     Row("CCITT group 3", tiff(nbits=1, compress="ccittfax3"), kernel="nearest"),
     Row("CCITT group 4", tiff(nbits=1, compress="ccittfax4"), kernel="nearest"),
     Row("CCITT RLE", tiff(nbits=1, compress="ccittrle"), kernel="nearest"),
@@ -589,9 +592,7 @@ PLACES = (
     Row(
         "across the antimeridian",
         placed(Affine(0.05, 0, 175, 0, -0.05, 5), crs="EPSG:4326"),
-        warped=(
-            "the target grid goes on beyond the antimeridian (180 degrees) so that it is in one piece; make one output for each side with --bounds where a reader does not take that",
-        ),
+        warped=(BEYOND_SEAM,),
     ),
     Row(
         "over a pole",
@@ -909,7 +910,7 @@ VIRTUAL = (
 )
 CORPUS = (
     Row("strips, nodata 0", "RGB.byte.tif", invalid="nodata"),
-    Row("a sidecar mask", "RGB2.byte.tif", invalid="mask", unplaced=BALLPARK),
+    Row("a sidecar mask", "RGB2.byte.tif", invalid="mask", warped=(UNKNOWN_DATUM,)),
     Row("that sidecar mask itself", "RGB2.byte.tif.msk", unplaced=NO_TRANSFORM),
     Row("red, green, blue, alpha", "RGBA.byte.tif", invalid="alpha"),
     Row("the same of uint16", "RGBA.uint16.tif", invalid="alpha"),
@@ -931,7 +932,10 @@ CORPUS = (
     ),
     Row("south up, NaN, no system", "float_nan.tif", invalid="nodata", unplaced=NO_SYSTEM),
     Row(
-        "nodata -3.4e38", "float_raster_with_extra_nodata.tif", invalid="nodata", unplaced=BALLPARK
+        "nodata -3.4e38",
+        "float_raster_with_extra_nodata.tif",
+        invalid="nodata",
+        warped=(UNKNOWN_DATUM,),
     ),
     Row(
         "geostationary",
@@ -951,14 +955,15 @@ CORPUS = (
         target=DEGREES,
         warned=(SUBSAMPLED, MASK_USED),
         invalid="mask",
-        unplaced=BALLPARK,
+        warped=(UNKNOWN_DATUM, BEYOND_SEAM),
+        at_a_limb=True,
     ),
     Row(
         "ghost headers that no longer hold",
         "image_known_incompatible_ghost_headers.tif",
         warped=(LESS_EXACT,),
     ),
-    Row("nodata that is not said", "image_missing_nodata.tif", unplaced=BALLPARK),
+    Row("nodata that is not said", "image_missing_nodata.tif"),
     Row("NaN", "image_nan.tif", invalid="nodata"),
     Row("far in the north", "image_north.tif"),
     Row(
@@ -984,11 +989,11 @@ CORPUS = (
         "image_webp.tif",
         target=DEGREES,
     ),
-    Row("scale and offset", "image_with_offsets.tif", invalid="nodata", unplaced=BALLPARK),
-    Row("one of four neighbours", "rgb1.tif", invalid="nodata", unplaced=BALLPARK),
-    Row("one of four neighbours", "rgb2.tif", invalid="nodata", unplaced=BALLPARK),
-    Row("one of four neighbours", "rgb3.tif", invalid="nodata", unplaced=BALLPARK),
-    Row("one of four neighbours", "rgb4.tif", invalid="nodata", unplaced=BALLPARK),
+    Row("scale and offset", "image_with_offsets.tif", invalid="nodata", warped=(UNKNOWN_DATUM,)),
+    Row("one of four neighbours", "rgb1.tif", invalid="nodata", warped=(UNKNOWN_DATUM,)),
+    Row("one of four neighbours", "rgb2.tif", invalid="nodata", warped=(UNKNOWN_DATUM,)),
+    Row("one of four neighbours", "rgb3.tif", invalid="nodata", warped=(UNKNOWN_DATUM,)),
+    Row("one of four neighbours", "rgb4.tif", invalid="nodata", warped=(UNKNOWN_DATUM,)),
     Row("deflate", "rgb_deflate.tif", warned=(RIO,), invalid="nodata"),
     Row("colours with a mask, not placed", "rgbmask.tif", invalid="mask", unplaced=NO_TRANSFORM),
     Row("rotated, no system", "rotated.tif", warned=(RIO,), unplaced=NO_SYSTEM),

@@ -32,7 +32,7 @@ with environment(8 << 20):
     transform = (250000.0, 10.0, 0.0, 5300000.0, 0.0, -10.0)
     source = Grid(crs=crs_text("EPSG:32633"), transform=transform, width=5003, height=4999)
     target_crs = crs_text("EPSG:3857")
-    pipeline = choose_operation(source.crs, target_crs, lonlat_area(source)).pipeline
+    pipeline = choose_operation((source.crs, target_crs), lonlat_area(source), 10.0).pipeline
     target = target_grid(source, target_crs, pipeline, given.pop("resolution", None))
     spec = WarpSpec(source=source, target=target, coordinate_operation=pipeline, **given)
     scales = kernel_scales(spec)

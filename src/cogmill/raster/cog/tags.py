@@ -12,11 +12,12 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pyproj
 import tifffile
 from affine import Affine
 from rasterio.crs import CRS
@@ -26,6 +27,7 @@ from rasterio.io import MemoryFile
 
 from cogmill.errors import Refused
 from cogmill.raster.cog.cog_image import CogImage
+from cogmill.raster.geometry.crs import authority_code, differ_in_words_alone
 
 #: Tags that `file_layout` writes itself, and those that would tell a clock, a host or a program.
 _NOT_HARVESTED: Final = frozenset(
@@ -151,6 +153,11 @@ def crs_of(image: CogImage) -> CRS | None:
     if not image.grid.crs:
         return None
     try:
+        if (code := authority_code(image.grid.crs)) is not None:
+            with suppress(CRSError):  # GDAL's database may not have it: then by its words
+                known = CRS.from_authority(*code)
+                if differ_in_words_alone(*map(pyproj.CRS.from_user_input, (known, image.grid.crs))):
+                    return known
         crs = CRS.from_user_input(image.grid.crs)
         # WKT with a code for the whole names no parts, and GDAL then looks for a vertical datum by
         # a text that many have: asked for by the code, the system knows its parts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -63,8 +64,55 @@ def crs_text(text: str, option: str = "--src-crs") -> str:
             f"{crs.name} ({crs.type_name}) has no place on a map of the Earth",
             f"name a geographic or projected one with {option}",
         )
-    authority = None if crs.is_bound else crs.to_authority(min_confidence=100)
-    return str((CRS.from_authority(*authority) if authority else crs).to_wkt())
+    return str(_by_code(crs).to_wkt())
+
+
+def _by_code(crs: CRS) -> CRS:
+    """Return the system that an authority defines under the code of this one, else the same.
+
+    A code says more than the words beside it, which change from one version of PROJ's database to
+    the next: EPSG:3067 is of the datum ETRS89 in one, and of EUREF-FIN in another.
+    """
+    if crs.is_bound:
+        return crs
+    identity = crs.to_json_dict().get("id")
+    if identity is not None:
+        with suppress(CRSError):
+            known = CRS.from_authority(identity["authority"], identity["code"])
+            if differ_in_words_alone(known, crs):
+                return known
+    authority = crs.to_authority(min_confidence=100)
+    return CRS.from_authority(*authority) if authority else crs
+
+
+def differ_in_words_alone(one: CRS, other: CRS) -> bool:
+    """Whether two systems of one code have the same numbers: a file may have a code that lies."""
+
+    def numbers(crs: CRS) -> tuple[object, ...]:
+        flat = horizontal(crs)
+        operation, ellipsoid = flat.coordinate_operation, flat.ellipsoid
+        params = () if operation is None else operation.params
+        return (
+            flat.is_projected,
+            None if ellipsoid is None else ellipsoid.semi_major_metre,
+            None if ellipsoid is None else round(ellipsoid.inverse_flattening, 6),
+            sorted((each.code or each.name, round(float(each.value), 9)) for each in params),
+            [axis.unit_conversion_factor for axis in flat.axis_info],
+        )
+
+    return numbers(one) == numbers(other)
+
+
+def authority_code(crs: str) -> tuple[str, str] | None:
+    """Return the authority and the code that a system names as its own, None where it names none.
+
+    Parameters
+    ----------
+    crs : str
+        As WKT.
+    """
+    identity = CRS.from_user_input(crs).to_json_dict().get("id")
+    return None if identity is None else (str(identity["authority"]), str(identity["code"]))
 
 
 def same_crs(one: str, other: str) -> bool:

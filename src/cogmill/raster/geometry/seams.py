@@ -271,8 +271,8 @@ def bounds_across_seam(
     if (left + right) / 2 > round_.centre + round_.period / 2:
         left, right = left - round_.period, right - round_.period
     bottom, top = float(ys[found].min()), float(ys[found].max())
-    corners = [0, -1]
-    diagonal = math.hypot(*(float(np.diff(each[corners])[0]) for each in (xs, ys)))
+    # The corners of a disc's image lie nowhere: infinite places, of which Python's floats make NaN.
+    diagonal = math.hypot(*(float(each[-1]) - float(each[0]) for each in (xs, ys)))
     if not math.isfinite(diagonal) or diagonal == 0:
         diagonal = math.hypot(right - left, top - bottom)
     return left, bottom, right, top, diagonal / math.hypot(source.width, source.height)

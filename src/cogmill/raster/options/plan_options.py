@@ -86,7 +86,10 @@ class PlanOptions(GridOptions):
     coordinate_operation : str or None
         A PROJ pipeline or URN to use instead of the most accurate one.
     strict_crs : bool
-        True: a missing better grid is an error, not a warning.
+        True: a missing better grid, a datum that is not known and a difference between datums that
+        is ignored are errors, not warnings.
+    allow_ballpark : bool
+        True: the difference between two datums may be ignored where no operation is known.
     ovr : str
         ``auto``: where the target is coarser, overviews are read in the source's place; ``none``.
     exact : bool
@@ -112,6 +115,7 @@ class PlanOptions(GridOptions):
     src_crs: str | None = None
     coordinate_operation: str | None = None
     strict_crs: bool = False
+    allow_ballpark: bool = False
     ovr: Overviews = "auto"
     exact: bool = False
     memory: int | None = None

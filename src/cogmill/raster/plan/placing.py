@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from pydantic import ValidationError
 
 from cogmill.errors import Refused
@@ -17,14 +18,25 @@ from cogmill.raster.geometry.control import (
     Rational,
     control_by_points,
 )
-from cogmill.raster.geometry.crs import crs_text, height_warnings, lonlat_area, same_crs
+from cogmill.raster.geometry.crs import (
+    crs_text,
+    height_warnings,
+    lonlat_area,
+    metres_per_unit,
+    same_crs,
+)
+from cogmill.raster.geometry.datums import without_null_shift
 from cogmill.raster.geometry.grid import PIXELS, Grid
 from cogmill.raster.geometry.target import target_grid
 from cogmill.raster.geometry.tiling import tiled_grid, tiling_crs
 from cogmill.raster.inspect.structure import Structure
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.decisions import Notes
-from cogmill.raster.warp.coordinate_operation import CoordinateOperation, choose_operation
+from cogmill.raster.warp.coordinate_operation import (
+    CoordinateOperation,
+    CrsPolicy,
+    choose_operation,
+)
 from cogmill.raster.warp.roundtrip import refuse_folded
 
 #: The system to which rational polynomials lead.
@@ -103,7 +115,10 @@ def place_grids(
             f"{structure.name} has no coordinate system, so it cannot be placed on another grid",
             "say which one it has with --src-crs, for example --src-crs EPSG:32633",
         )
-    placed = source.model_copy(update={"crs": crs_text(source.crs, "--src-crs")})
+    src_crs, note = without_null_shift(crs_text(source.crs, "--src-crs"))
+    if note is not None:
+        notes.warn(note)
+    placed = source.model_copy(update={"crs": src_crs})
     dst_crs = _target_crs(placed.crs, options, like)
     operation = None
     if options.coordinate_operation is None and same_crs(placed.crs, dst_crs):
@@ -143,16 +158,23 @@ def _target_crs(source_crs: str, options: PlanOptions, like: Grid | None) -> str
 
 def _operation(placed: Grid, dst_crs: str, options: PlanOptions) -> CoordinateOperation:
     operation = choose_operation(
-        placed.crs,
-        dst_crs,
+        (placed.crs, dst_crs),
         lonlat_area(placed),
-        options.coordinate_operation,
-        options.strict_crs,
+        _pixel_metres(placed),
+        CrsPolicy(options.coordinate_operation, options.strict_crs, options.allow_ballpark),
     )
     pipeline = seams.pipeline_around_seam(placed, operation.pipeline)
     if placed.control is None:
         seams.refuse_doubled(placed, dst_crs, pipeline)
     return operation.model_copy(update={"pipeline": pipeline})
+
+
+def _pixel_metres(placed: Grid) -> float:
+    """Return the shorter side of the pixel in the middle of a raster, in metres."""
+    col, row = placed.width / 2, placed.height / 2
+    xs, ys = placed.position_arrays(np.array([col, col + 1, col]), np.array([row, row, row + 1]))
+    sides = np.hypot(xs[1:] - xs[0], ys[1:] - ys[0])
+    return float(sides.min()) * metres_per_unit(placed.crs)
 
 
 def _target(

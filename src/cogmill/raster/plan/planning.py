@@ -46,6 +46,7 @@ from cogmill.raster.plan.reads import (
 from cogmill.raster.tiff.pages import ReducedImage
 from cogmill.raster.warp.commands import gdalwarp_commands
 from cogmill.raster.warp.footprint import source_window
+from cogmill.raster.warp.roundtrip import leaves_projection
 from cogmill.raster.warp.scales import kernel_scales
 from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
 
@@ -336,4 +337,9 @@ def _warp(
         target_mask=validity.target_mask,
     )
     scales = kernel_scales(spec)
-    return spec.model_copy(update={"xscale": scales.xscale, "yscale": scales.yscale}), scales
+    fixed = {
+        "xscale": scales.xscale,
+        "yscale": scales.yscale,
+        "within_projection": leaves_projection(spec),
+    }
+    return spec.model_copy(update=fixed), scales

@@ -34,6 +34,8 @@ def gdalwarp_commands(
     """
     kernel = _NAMES.get(spec.resampling, spec.resampling)
     words = ["gdalwarp", "-et", "0", "-r", kernel, "-s_srs", spec.source.crs]
+    if spec.within_projection:
+        words[1:1] = ["--config", "CHECK_WITH_INVERT_PROJ", "TRUE"]
     words += ["-ovr", "NONE" if overview is None else f"{overview}"]
     words += _placing(spec)
     if spec.coordinate_operation is not None:

@@ -30,10 +30,18 @@ from cogmill.raster.geometry.crs import (
     transform_points_back,
     without_heights,
 )
+from cogmill.raster.geometry.datums import (
+    NEGLIGIBLE_SHIFT,
+    NO_SHIFT,
+    datum_is_unknown,
+    ignored_shift,
+    is_modern,
+)
 from cogmill.raster.warp.probing import proj_disagreement
 
-#: GDAL and pyproj may put a point so far apart, in metres.
-TOLERANCE: Final = 1e-3
+#: Parts of a source pixel by which GDAL's PROJ and pyproj's may differ without a word, and at most.
+SILENT_PIXELS: Final = 1e-3
+MOST_PIXELS: Final = 0.5
 #: No datum shift on the Earth is larger, in metres; swapped axes are.
 _LARGEST_SHIFT: Final = 5e3
 _CODE: Final = re.compile(r"^\s*(?:urn:ogc:def:coordinateOperation:)?([A-Za-z]+):+(\d+)\s*$")
@@ -91,58 +99,89 @@ class _Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class CrsPolicy:
+    """What a user says about the way from one system to another.
+
+    Attributes
+    ----------
+    operation : str or None
+        A PROJ pipeline in the authorities' axis order, or an authority's code: that one is taken.
+    strict : bool
+        Whether a missing better grid, an unknown datum and a ballpark are refused, not warned of.
+    allow_ballpark : bool
+        Whether the difference between two datums may be ignored, however large it is.
+    """
+
+    operation: str | None = None
+    strict: bool = False
+    allow_ballpark: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Search:
-    """From where to where, and over which points."""
+    """From where to where, over which points, and how large a source pixel is in metres."""
 
     ends: tuple[str, str]
     area: LonLatArea
     points: tuple[Floats, Floats]
+    pixel_m: float
+    policy: CrsPolicy
+
+    @property
+    def names(self) -> tuple[str, str]:
+        source, target = (CRS.from_user_input(crs).name for crs in self.ends)
+        return source, target
 
 
 def choose_operation(
-    src_crs: str,
-    dst_crs: str,
+    ends: tuple[str, str],
     area_lonlat: LonLatArea,
-    user_operation: str | None = None,
-    strict: bool = False,
+    pixel_m: float,
+    policy: CrsPolicy = CrsPolicy(),  # frozen
 ) -> CoordinateOperation:
     """Choose the one operation of a raster, within `gdal.environment`.
 
     Parameters
     ----------
-    src_crs, dst_crs : str
-        As WKT.
+    ends : (str, str)
+        The systems from which and to which, as WKT.
     area_lonlat : (float, float, float, float)
         West, south, east, north of the footprint in degrees; see `lonlat_area`.
-    user_operation : str, optional
-        A PROJ pipeline in the authorities' axis order, or an authority's code: that one is taken.
-    strict : bool, optional
-        True: a missing better grid is refused, not warned about.
+    pixel_m : float
+        Side of a source pixel in metres, by which differences are judged.
+    policy : CrsPolicy, optional
+        What the user says.
 
     Returns
     -------
     CoordinateOperation
-        Probed: pyproj and GDAL agree on it within a millimetre.
+        Probed: pyproj and GDAL agree on it within half a pixel, and where it is more than a
+        thousandth, a warning says so.
 
     Raises
     ------
     Refused
-        No operation, only a ballpark, a better grid is missing under `strict`, or the two PROJ
-        disagree.
+        No operation; a ballpark that ignores more than a user would want; a better grid that is
+        missing under `CrsPolicy.strict`; or the two PROJ disagree.
     """
-    _refuse_other_body(src_crs, dst_crs)
-    task = _Search((src_crs, dst_crs), area_lonlat, area_points(src_crs, area_lonlat))
+    _refuse_other_body(*ends)
+    task = _Search(ends, area_lonlat, area_points(ends[0], area_lonlat), pixel_m, policy)
     ways, unavailable = _candidates(task)
-    if user_operation is not None:
-        chosen = _named(user_operation, task, [*ways, *unavailable])
+    if policy.operation is not None:
+        chosen = _named(policy.operation, task, [*ways, *unavailable])
         return _probed(_operation(chosen, None), task)
-    usable = _usable([way for way in ways if not way.ballpark], task)
-    if not usable:
-        raise _no_way(task, ways, unavailable)
-    chosen = min(usable, key=lambda way: way.rank)
+    usable = _usable(ways, task)
+    known = [way for way in usable if not way.ballpark]
+    if not known:
+        # What is made for another area is better than nothing, and PROJ left it out.
+        elsewhere, _ = _candidates(task, everywhere=True)
+        known = [way for way in _usable([*ways, *elsewhere], task) if not way.ballpark]
+    if not known:
+        return _probed(_ballpark(task, usable, unavailable), task)
+    chosen = min(known, key=lambda way: way.rank)
     better = [way for way in unavailable if way.missing and way.covers and _better(way, chosen)]
     best = min(better, key=lambda way: way.rank) if better else None
-    if best is not None and strict:
+    if best is not None and policy.strict:
         raise Refused(_loss_text(best, chosen), _grid_remedy(best))
     return _probed(_operation(chosen, best), task)
 
@@ -178,8 +217,10 @@ def _operation(chosen: _Candidate, best: _Candidate | None) -> CoordinateOperati
     )
 
 
-def _candidates(task: _Search) -> tuple[list[_Candidate], list[_Candidate]]:
-    """Return the operations that PROJ can use here, and those that lack a grid."""
+def _candidates(
+    task: _Search, *, everywhere: bool = False
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Return the operations that PROJ can use here, or at all, and those that lack a grid."""
     west, south, east, north = task.area
     # A footprint of no size is no area of interest to PROJ.
     area = AreaOfInterest(west - 1e-9, max(south - 1e-9, -90), east + 1e-9, min(north + 1e-9, 90))
@@ -188,7 +229,12 @@ def _candidates(task: _Search) -> tuple[list[_Candidate], list[_Candidate]]:
         with warnings.catch_warnings():
             # It warns of a missing grid; so do we, with what that costs.
             warnings.simplefilter("ignore", UserWarning)
-            group = TransformerGroup(source, target, always_xy=False, area_of_interest=area)
+            group = TransformerGroup(
+                source,
+                target,
+                always_xy=False,
+                area_of_interest=None if everywhere else area,
+            )
     except ProjError as error:
         raise Refused(
             f"PROJ knows no way from {source.name} to {target.name}: {error}",
@@ -304,17 +350,59 @@ def _grid_remedy(best: _Candidate) -> str:
     return f"fetch it into PROJ's data folders of both pyproj and rasterio: projsync {files}"
 
 
-def _no_way(task: _Search, ways: list[_Candidate], unavailable: list[_Candidate]) -> Refused:
-    source, target = (CRS.from_user_input(crs).name for crs in task.ends)
+def _ballpark(
+    task: _Search, usable: list[_Candidate], unavailable: list[_Candidate]
+) -> CoordinateOperation:
+    """Return the operation that ignores the difference between two datums, where that is right."""
+    source, target = task.names
     grids = sorted({grid for way in unavailable for grid in way.missing})
-    remedy = f"fetch {', '.join(grids)} with projsync" if grids else "check --src-crs"
-    if any(way.ballpark for way in ways):
-        what = "PROJ has only a ballpark, which ignores the difference between the datums"
-    else:
-        what = "no coordinate operation holds over all of the raster"
-    return Refused(
-        f"from {source} to {target} {what}",
-        f"{remedy}, or name an operation with --coordinate-operation",
+    fetch = [f"fetch {', '.join(grids)} with projsync"] if grids else []
+    if not usable:
+        raise Refused(
+            f"from {source} to {target} no coordinate operation holds over all of the raster",
+            ", or ".join([*(fetch or ["check --src-crs"]), "name one with --coordinate-operation"]),
+        )
+    chosen = usable[0]
+    told, allowed = _what_is_ignored(task)
+    if told is None:
+        return CoordinateOperation(pipeline=chosen.pipeline, name=chosen.name, accuracy_m=None)
+    pipeline = f"give the way yourself: --coordinate-operation '{chosen.pipeline}'"
+    if task.policy.strict:
+        raise Refused(told, ", or ".join([*fetch, "leave out --strict-crs", pipeline]))
+    if not (allowed or task.policy.allow_ballpark):
+        raise Refused(told, ", or ".join(["add --allow-ballpark", *fetch, pipeline]))
+    return CoordinateOperation(
+        pipeline=chosen.pipeline, name=chosen.name, accuracy_m=None, warnings=(told,)
+    )
+
+
+def _what_is_ignored(task: _Search) -> tuple[str | None, bool]:
+    """Return what a ballpark ignores, None for nothing, and whether an expert would ignore it."""
+    source, target = task.names
+    unknown = [datum_is_unknown(crs) for crs in task.ends]
+    if any(unknown):
+        whose = " and ".join(
+            name for name, nothing in zip(task.names, unknown, strict=True) if nothing
+        )
+        modern = all(
+            is_modern(crs) for crs, nothing in zip(task.ends, unknown, strict=True) if not nothing
+        )
+        shift = "" if modern else ", though the other datum is far from those of today"
+        return (
+            f"the datum of {whose} is not known, so latitudes and longitudes are taken over as "
+            f"they are{shift}",
+            modern,
+        )
+    shift_m = ignored_shift(*task.ends, task.area)
+    if shift_m is not None and shift_m <= NO_SHIFT:
+        return None, True
+    cost = "by how much is not known"
+    if shift_m is not None:
+        cost = f"up to {shift_m:.2g} m, {shift_m / task.pixel_m:.2g} pixels"
+    return (
+        f"no coordinate operation is registered that leads from {source} to {target} all over the "
+        f"raster, so the difference between their datums is ignored ({cost})",
+        shift_m is not None and shift_m <= NEGLIGIBLE_SHIFT,
     )
 
 
@@ -375,10 +463,17 @@ def _apart(task: _Search, others: tuple[Floats, Floats]) -> float:
 
 
 def _probed(operation: CoordinateOperation, task: _Search) -> CoordinateOperation:
+    """Return an operation that GDAL and pyproj agree on, with a warning where it is worth one."""
     apart = proj_disagreement(task.ends, operation.pipeline, task.points)
-    if apart <= TOLERANCE:
+    pixels = apart / task.pixel_m
+    if pixels <= SILENT_PIXELS:
         return operation
+    what = f"{apart * _MILLIMETRES:.3g} mm, {pixels:.2g} pixels"
+    if pixels <= MOST_PIXELS:
+        note = f"GDAL and pyproj differ by up to {what} about {operation.name}; GDAL's is taken"
+        return operation.model_copy(update={"warnings": (*operation.warnings, note)})
     raise Refused(
-        f"GDAL and pyproj disagree by {apart * _MILLIMETRES:.3g} mm about {operation.name}",
-        "give both the same PROJ grids, or name an operation with --coordinate-operation",
+        f"GDAL and pyproj disagree by {what} about {operation.name}",
+        "give both the same PROJ grids (cogmill doctor shows where each looks), or name an "
+        "operation with --coordinate-operation",
     )

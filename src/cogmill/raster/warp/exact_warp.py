@@ -17,7 +17,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from cogmill.errors import PermanentError, SourceWindowTooSmall
 from cogmill.raster.arrays import Array, ByteMask
-from cogmill.raster.gdal import demand_readable
+from cogmill.raster.gdal import demand_readable, within_projections
 from cogmill.raster.geometry.control import Rational
 from cogmill.raster.geometry.grid import Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
@@ -113,7 +113,10 @@ def _warp_chunks(spec: WarpSpec, held: HeldPixels, needs: Footprint, result: War
         rows, cols = part.shift(-window.col_off, -window.row_off).slices
         direct = region == part and result.mask is None
         into = result.pixels[:, rows, cols] if direct else None
-        with demand_readable(dem) if dem else nullcontext():
+        with (
+            demand_readable(dem) if dem else nullcontext(),
+            within_projections() if spec.within_projection else nullcontext(),
+        ):
             found = _read(document, region, into, held)
         inner = part.shift(-region.col_off, -region.row_off).slices
         if into is None:

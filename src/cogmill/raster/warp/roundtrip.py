@@ -17,6 +17,7 @@ from cogmill.raster.arrays import Floats
 from cogmill.raster.geometry.control import Control, Rational, Spline
 from cogmill.raster.geometry.crs import transform_points, transform_points_back
 from cogmill.raster.geometry.grid import Grid
+from cogmill.raster.geometry.seams import cylinder
 from cogmill.raster.warp.warp_spec import WarpSpec
 
 #: GDAL samples the source at so many places along each side, and half a pixel from its edges.
@@ -31,6 +32,10 @@ _FINE_SIDE: Final = 513
 #: What may lie between a place and where it comes back to, as a part of the raster's diagonal: more
 #: is no residual of the points but another sheet of the polynomial.
 _SAME_SHEET: Final = 0.1
+#: Places along each side of a target that are taken back and there again.
+_IMAGE_SIDE: Final = 257
+#: Part of a pixel within which a place has come back to itself.
+_SAME_PLACE: Final = 0.5
 
 
 @lru_cache(maxsize=64)
@@ -67,6 +72,33 @@ def roundtrip_error(spec: WarpSpec) -> tuple[float, float]:
         for one, other in ((back[0], cols), (back[1], rows))
     ]
     return off[0] + _ROUNDING_PIXELS, off[1] + _ROUNDING_PIXELS
+
+
+def leaves_projection(spec: WarpSpec) -> bool:
+    """Return whether the target grid holds places outside the image of its projection.
+
+    PROJ gives such a place a longitude and latitude where the formula has one, of a place that the
+    map shows already; taken there again, it comes out elsewhere.
+
+    Parameters
+    ----------
+    spec : WarpSpec
+        The warp.
+    """
+    target = spec.target
+    if spec.coordinate_operation is None or cylinder(target.crs) is not None:
+        return False  # a cylinder goes on beyond its seam, and shows each place where it lies
+    cols = np.linspace(0.5, target.width - 0.5, min(target.width, _IMAGE_SIDE))
+    rows = np.linspace(0.5, target.height - 0.5, min(target.height, _IMAGE_SIDE))
+    places = target.position_arrays(*(each.ravel() for each in np.meshgrid(cols, rows)))
+    back = transform_points_back(spec.ends, spec.coordinate_operation, *places)
+    again = transform_points(spec.ends, spec.coordinate_operation, *back)
+    with np.errstate(invalid="ignore"):
+        apart = np.hypot(again[0] - places[0], again[1] - places[1])
+    pixel = min(abs(target.transform[1]), abs(target.transform[5]))
+    # A place that cannot be taken anywhere is no copy, and one that cannot be taken back is.
+    found = np.isfinite(back[0]) & np.isfinite(back[1])
+    return bool((found & ~(apart <= _SAME_PLACE * pixel)).any())
 
 
 @lru_cache(maxsize=64)

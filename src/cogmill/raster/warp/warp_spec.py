@@ -104,6 +104,9 @@ class WarpSpec(BaseModel):
         True: a pixel is valid where `HeldPixels.mask` is not 0, in all bands.
     target_mask : bool
         True: the result has a mask.
+    within_projection : bool
+        True: what lies outside the image of the target's projection is invalid. PROJ gives many
+        such places a longitude and latitude all the same, and they would show places twice.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,6 +124,7 @@ class WarpSpec(BaseModel):
     source_alpha: bool = False
     source_mask: bool = False
     target_mask: bool = False
+    within_projection: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
