@@ -26,7 +26,7 @@ OPEN_MEMBERS = 4
 #: The loggers to which rasterio hands GDAL's errors, and what it says of one that GDAL survives.
 _LOGGERS = ("rasterio._env", "rasterio._err")
 _SIGNALLED = "GDAL signalled an error: err_no=%r, msg=%r"
-_CODEC_LIBRARIES = ("libdeflate", "zstd", "libjpeg_turbo", "libwebp")
+_CODEC_LIBRARIES = ("libdeflate", "zstd", "libjpeg_turbo", "libtiff", "libwebp")
 
 
 @contextmanager

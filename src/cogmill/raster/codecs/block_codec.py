@@ -1,8 +1,8 @@
 """One block of pixels to bytes and back, as TIFF readers expect them.
 
 A codec is a value: it travels in a plan as JSON, and the same codec gives the same bytes in every
-process of one engine. Deflate is libdeflate's (zlib container), the only one used for writing. What
-takes a block as an image (JPEG, WebP, LERC) is in `image_codecs`.
+process of one engine. Deflate is libdeflate's (zlib container), the only one used for writing; LZW
+is libtiff's. What takes a block as an image (JPEG, WebP, LERC) is in `image_codecs`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cogmill.raster.codecs.image_codecs import (
     jpeg_tables,
     most_lerc_bytes,
 )
+from cogmill.raster.codecs.lzw_blocks import encode_lzw
 from cogmill.raster.options.creation_options import Compression
 
 Predictor = Literal[1, 2, 3]
@@ -75,7 +76,7 @@ _PACKERS: Final[Mapping[str, _Packer]] = MappingProxyType(
         ),
         "deflate": _Packer(encode=_deflate, decode=_inflate, levels=(1, 12)),
         "lzw": _Packer(
-            encode=lambda data, level: bytes(imagecodecs.lzw_encode(data)),
+            encode=lambda data, level: encode_lzw(data),
             decode=lambda data, size: bytes(imagecodecs.lzw_decode(data, out=size)),
         ),
         "zstd": _Packer(
