@@ -151,6 +151,10 @@ def _by_script(*command: str | Path) -> Callable[[Path, Sequence[Made]], None]:
     return decode
 
 
+#: Without warnings, and without its modules for other formats: it starts in half the time.
+_VIPS = {"PATH": "/usr/bin:/bin", "VIPSHOME": "/nonexistent", "VIPS_WARNING": "1"}
+
+
 def _by_vips(folder: Path, files: Sequence[Made]) -> None:
     for made in files:
         for number in range(len(made.pages)):
@@ -158,7 +162,7 @@ def _by_vips(folder: Path, files: Sequence[Made]) -> None:
             ended = subprocess.run(
                 ["vips", "rawsave", f"{made.path}[page={number}]", f"{out}.raw"],
                 check=False,
-                env={"PATH": "/usr/bin:/bin", "VIPS_WARNING": "1"},
+                env=_VIPS,
                 capture_output=True,
                 text=True,
             )
