@@ -50,8 +50,8 @@ def bomb(path: Path, side: int, block: int, *, tiled: bool, decodes_to: int | No
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home.made(tmp_path_factory.mktemp("bombs")) as made:
+def home() -> Iterator[Home]:
+    with Home.made() as made:
         yield made
 
 

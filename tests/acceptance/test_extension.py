@@ -35,8 +35,8 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home.made(tmp_path_factory.mktemp("extension"), python_path=(PACKAGES,)) as made:
+def home() -> Iterator[Home]:
+    with Home.made(python_path=(PACKAGES,)) as made:
         yield made
 
 

@@ -66,8 +66,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home.made(tmp_path_factory.mktemp("kills")) as made:
+def home() -> Iterator[Home]:
+    with Home.made() as made:
         yield made
 
 

@@ -29,8 +29,8 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home.made(tmp_path_factory.mktemp("retry")) as made, made.server.lease():
+def home() -> Iterator[Home]:
+    with Home.made() as made, made.server.lease():
         yield made
 
 

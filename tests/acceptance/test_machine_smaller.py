@@ -23,8 +23,8 @@ OPTIONS = ("--dst-crs", "EPSG:3857", "--co", "LEVEL=1", "--strategy")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home.made(tmp_path_factory.mktemp("smaller")) as made, made.server.lease():
+def home() -> Iterator[Home]:
+    with Home.made() as made, made.server.lease():
         yield made
 
 

@@ -57,8 +57,8 @@ def float_strips(path: Path, side: int, strip_rows: int = 8) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with Home.made(tmp_path_factory.mktemp("memory")) as made:
+def home() -> Iterator[Home]:
+    with Home.made() as made:
         yield made
 
 

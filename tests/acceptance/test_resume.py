@@ -42,9 +42,9 @@ PAGE = mmap.PAGESIZE
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home() -> Iterator[Home]:
     # One lease for all of them: here nobody asks when the server goes.
-    with Home.made(tmp_path_factory.mktemp("resume")) as made, made.server.lease():
+    with Home.made() as made, made.server.lease():
         yield made
 
 

@@ -34,8 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(folder: Path) -> Iterator[Home]:
-    with Home.made(folder) as made:
+def home() -> Iterator[Home]:
+    with Home.made() as made:
         yield made
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,8 +205,10 @@ class Home:
 
     @classmethod
     @contextlib.contextmanager
-    def made(cls, folder: Path, **given: Any) -> Iterator[Self]:
+    def made(cls, **given: Any) -> Iterator[Self]:
         """Give a home of its own, its database made already, and remove it with its server."""
+        folder = Path(tempfile.mkdtemp(prefix="cogmill-test-"))
+        folder.chmod(0o755)  # the server's user must get in, which it cannot into pytest's folders
         home = cls(folder / "home", **given)
         if in_session():
             furnished(home.path)
@@ -213,6 +216,7 @@ class Home:
             yield home
         finally:
             home.server.remove()
+            shutil.rmtree(folder)
 
 
 class Command:

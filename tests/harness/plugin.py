@@ -71,7 +71,7 @@ def _leave_the_user_alone(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         # Workers of xdist are children of this process and share the folder for their locks.
         config.stash[_HOME] = Path(tempfile.mkdtemp(prefix="cogmill-test-"))
-        config.stash[_HOME].chmod(0o755)
+        config.stash[_HOME].chmod(0o755)  # the server's user must get in
         os.environ[_SHARED_NAME] = str(config.stash[_HOME])
     os.environ["COGMILL_HOME"] = str(session_folder() / os.environ.get("PYTEST_XDIST_WORKER", "0"))
 

@@ -392,7 +392,7 @@ def soak(seconds: float, seed: int, workers: int, folder: Path) -> dict[str, Any
     mark = folder / "mark"
     mark.mkdir()
     tally, stop, quiet = Tally(), threading.Event(), threading.Event()
-    with Home.made(folder, variables=QUICK_PACE, python_path=(mark,)) as home:
+    with Home.made(variables=QUICK_PACE, python_path=(mark,)) as home:
         todo = orders(folder)
         calm = calm_runs(home, todo, folder)
         fleet = Fleet(home, workers)
