@@ -37,7 +37,8 @@ LOG = "server.log"
 DATA = "data"
 
 LOG_BYTES = 4 * 2**20
-_LOG_LOOK_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
+_LOOKS_PER_LOG = 30
 _FAST_SECONDS = 30.0
 _IMMEDIATE_SECONDS = 5.0
 
@@ -149,12 +150,23 @@ def trim_log(folder: Path) -> None:
             os.truncate(log, 0)
 
 
-def keep(folder: Path, socket_folder: Path, keeper_lock: int, linger_seconds: float) -> None:
-    """Wait for the last user to go, linger, stop the server, let go.
+class FolderDeletedError(Exception):
+    """The folder that is kept is gone, whoever still uses its server."""
 
-    Every file is opened first, so the server is stopped even when its folder was deleted meanwhile.
-    """
-    lease, life, server = (open_lock(folder, name) for name in (LEASE, LIFE_LOCK, SERVER_LOCK))
+
+def is_same(descriptor: int, path: Path) -> bool:
+    """Say whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        # A disk that does not answer has lost nothing yet.
+        return True
+
+
+def wait_for_last_user(lease: int, life: int, linger_seconds: float) -> None:
+    """Wait until nobody uses the server; then hold both locks."""
     while True:
         fcntl.flock(lease, fcntl.LOCK_EX)
         # Nobody waits for the linger: the next user gets in at once.
@@ -162,12 +174,52 @@ def keep(folder: Path, socket_folder: Path, keeper_lock: int, linger_seconds: fl
         time.sleep(linger_seconds)
         fcntl.flock(life, fcntl.LOCK_EX)
         if try_lock(lease):
-            break
+            return
         fcntl.flock(life, fcntl.LOCK_UN)
-    stop_server(server, folder / DATA)
-    # The next start makes it anew; one under /tmp would stay for good after the home is deleted.
+
+
+def remove_socket_folder(folder: Path, socket_folder: Path) -> None:
+    """Remove what the next start makes anew; under ``/tmp`` it would outlive a deleted home."""
+    if folder.exists():
+        with contextlib.suppress(OSError):
+            socket_folder.rmdir()
+        return
+    # A server that lost its data ends without tidying up.
     with contextlib.suppress(OSError):
+        for left in socket_folder.glob(".s.PGSQL.*"):
+            left.unlink()
         socket_folder.rmdir()
+
+
+def keep(folder: Path, socket_folder: Path, keeper_lock: int, linger_seconds: float) -> None:
+    """Wait for the last user to go, or the folder, linger, stop the server, let go.
+
+    Every file is opened first, so the server is stopped even when its folder was deleted meanwhile.
+    """
+    lease, life, server = (open_lock(folder, name) for name in (LEASE, LIFE_LOCK, SERVER_LOCK))
+    looks, missing, waiting = 0, 0, True
+
+    def look(_number: int, _frame: FrameType | None) -> None:
+        nonlocal looks, missing, waiting
+        looks += 1
+        if looks % _LOOKS_PER_LOG == 0:
+            trim_log(folder)
+        missing = 0 if is_same(lease, folder / LEASE) else missing + 1
+        # The second look: what is just being deleted is left in peace until it is.
+        if waiting and missing > 1:
+            waiting = False
+            raise FolderDeletedError
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+    try:
+        wait_for_last_user(lease, life, linger_seconds)
+        waiting = False
+    except FolderDeletedError:
+        # Whoever starts the server right now fails as well; nobody else can come any more.
+        wait_until(lambda: try_lock(life), _IMMEDIATE_SECONDS)
+    stop_server(server, folder / DATA)
+    remove_socket_folder(folder, socket_folder)
     # In this order: whoever gets in next has to find that there is no keeper any more.
     for descriptor in (server, keeper_lock, lease, life):
         os.close(descriptor)
@@ -178,12 +230,6 @@ def main(arguments: list[str]) -> None:
     folder, socket_folder = Path(arguments[0]), Path(arguments[1])
     for ignored in (signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
-
-    def look_at_log(_number: int, _frame: FrameType | None) -> None:
-        trim_log(folder)
-
-    signal.signal(signal.SIGALRM, look_at_log)
-    signal.setitimer(signal.ITIMER_REAL, _LOG_LOOK_SECONDS, _LOG_LOOK_SECONDS)
     keep(folder, socket_folder, int(arguments[2]), float(arguments[3]))
 
 

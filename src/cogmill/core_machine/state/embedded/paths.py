@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import platform
-import pwd
 import re
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from psycopg import conninfo, pq
 
 from cogmill.core_machine.state.embedded import keeper
+from cogmill.core_machine.state.embedded.server_user import ServerUser, server_user
 from cogmill.errors import DatabaseUnavailable
 
 ROOT_HOME = Path("/var/lib/cogmill")
@@ -42,16 +44,6 @@ _PLAINLY = {
 
 
 @dataclass(frozen=True)
-class ServerUser:
-    """Who runs the server: whoever uses it, but ``nobody`` where that is root."""
-
-    uid: int
-    gid: int
-    name: str | None
-    """None means the user that we are: nothing to switch."""
-
-
-@dataclass(frozen=True)
 class Places:
     """Paths of one embedded server, absolute and without symbolic links.
 
@@ -60,11 +52,14 @@ class Places:
     home : Path
         ``COGMILL_HOME``.
     root_home : Path
-        Where root's servers lie.
+        Where the binaries of root's servers lie.
+    in_old_place : bool
+        True for root's state that lies below `root_home`, where earlier versions put it.
     """
 
     home: Path
     root_home: Path
+    in_old_place: bool = False
 
     @property
     def as_root(self) -> bool:
@@ -75,14 +70,35 @@ class Places:
     def folder(self) -> Path:
         """Locks, log, data and (path permitting) socket.
 
-        An ordinary user's lies in the home. Root's lies by a hash of the home, for the server's
-        user could not get into a home at 0700, and its mode is not ours to change.
+        It is its maker's; only the data and the socket in it belong to the server's user, who
+        could else put links in the place of the files that root opens.
         """
-        if not self.as_root:
-            return self.home / "postgres"
-        if self.home == self.root_home:
-            return self.root_home / "postgres"
+        return self.old_folder if self.in_old_place else self.home / "postgres"
+
+    @property
+    def old_folder(self) -> Path:
+        """Where earlier versions put the state of root's homes, the default one apart."""
         return self.root_home / _name_of(self.home)
+
+    @property
+    def has_state(self) -> bool:
+        """True when a whole cluster lies there; it gets its name when it is whole."""
+        return (self.data / "PG_VERSION").exists()
+
+    @property
+    def owner(self) -> int | None:
+        """The uid of who made the folder, None when there is none."""
+        try:
+            return self.folder.lstat().st_uid
+        except OSError:
+            return None
+
+    @property
+    def is_foreign(self) -> bool:
+        """True when another user's server lies there."""
+        # Root's files are nobody's where the file system squashes root.
+        ours = {0, self.user.uid} if self.as_root else {os.geteuid()}
+        return self.owner is not None and self.owner not in ours
 
     @property
     def data(self) -> Path:
@@ -111,14 +127,7 @@ class Places:
     @property
     def user(self) -> ServerUser:
         """Who runs the server."""
-        if not self.as_root:
-            return ServerUser(os.geteuid(), os.getegid(), None)
-        try:
-            nobody = pwd.getpwnam("nobody")
-        except KeyError as error:
-            message = "there is no user nobody, and PostgreSQL refuses to run as root"
-            raise DatabaseUnavailable(message, ELSEWHERE) from error
-        return ServerUser(nobody.pw_uid, nobody.pw_gid, "nobody")
+        return server_user()
 
     def conninfo(self, connect_timeout: int = 10) -> str:
         """Return how libpq reaches the server; nothing of it is left to ``PG*`` variables."""
@@ -134,35 +143,79 @@ class Places:
         return conninfo.make_conninfo("", **given)
 
     def make_folder(self) -> None:
-        """Make `folder`, and what it lies in. No folder that exists is changed."""
-        if self.folder.is_dir():
+        """Make `folder`, and what it lies in. No folder that exists is changed.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            It is another user's, or the server's user could not use it: nothing is left of it.
+        """
+        if self.is_foreign:
+            message = f"{self.folder} belongs to the user with the uid {self.owner}"
+            raise DatabaseUnavailable(message, f"run cogmill as that user, or {ELSEWHERE}")
+        # The old place is used while it is there, and made no more.
+        if self.folder.is_dir() or self.in_old_place:
             return
         if not self.as_root:
             self.home.mkdir(parents=True, exist_ok=True)
             _make(self.folder, 0o700)
             return
-        if not self.root_home.is_dir():
-            self.root_home.parent.mkdir(parents=True, exist_ok=True)
-            _make(self.root_home, 0o755)
-        for place in (self.root_home, *self.root_home.parents):
-            if not place.stat().st_mode & stat.S_IXOTH:
-                message = f"{place} lets no other user in, and PostgreSQL refuses to run as root"
-                raise DatabaseUnavailable(message, f"run chmod o+x {place}, or {ELSEWHERE}")
+        self.check_reach()
+        self.make_open(self.home)
         _make(self.folder, 0o711)
-        # For the person who wonders what this hash is.
-        (self.folder / "home").write_bytes(os.fsencode(self.home) + b"\n")
+        try:
+            self.user.check_ownership(self.folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+            message = f"nothing in {self.home} can be given to {self.user.name}: {error.strerror}"
+            raise DatabaseUnavailable(message, self._elsewhere()) from error
+
+    def make_open(self, folder: Path) -> None:
+        """Make a folder, and those that it lies in, so that every user may pass them."""
+        for place in (*reversed(folder.parents), folder):
+            if not place.is_dir():
+                _make(place, 0o755)
+
+    def check_reach(self) -> None:
+        """Refuse data or binaries that the server's user could not get to."""
+        needed = [_nearest(self.folder), _nearest(self.root_home)]
+        if closed := [place for folder in needed for place in self.user.closed(folder)]:
+            closed = list(dict.fromkeys(closed))
+            message = f"{closed[0]} does not let the user {self.user.name} pass, and as root "
+            message += f"PostgreSQL runs as that user, with its data in {self.folder} "
+            message += f"and its binaries in {self.root_home}"
+            remedy = f"run chmod o+x {shlex.join(map(str, closed))}, or {self._elsewhere()}"
+            raise DatabaseUnavailable(message, remedy)
+
+    def _elsewhere(self) -> str:
+        """Name a home that works for root, and is no other home's."""
+        if self.user.closed(_nearest(self.root_home)):
+            return "set COGMILL_HOME to a folder that every user may pass, or COGMILL_DATABASE_URL"
+        found = self.root_home / "homes" / _name_of(self.home)
+        return f"set COGMILL_HOME={found}, or COGMILL_DATABASE_URL to a server"
 
     def make_socket_folder(self) -> None:
         """Make `socket_folder`; refuse one that others may enter or that somebody else made."""
         user = self.user
         with contextlib.suppress(FileExistsError):
             self.socket_folder.mkdir(mode=0o700)
-            os.chown(self.socket_folder, user.uid, user.gid)
+            user.give(self.socket_folder)
         found = self.socket_folder.lstat()
         private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
         if not private or found.st_uid != user.uid:
             message = f"{self.socket_folder} is not a private folder of the server's user"
             raise DatabaseUnavailable(message, "remove it, or set COGMILL_HOME to a short path")
+
+
+def choose(home: Path, root_home: Path) -> Places:
+    """Return where the state of a home lies: in it, unless only root's old place has some."""
+    places = Places(home, root_home)
+    if places.as_root and (places.is_foreign or not places.has_state):
+        old = dataclasses.replace(places, in_old_place=True)
+        if old.has_state:
+            return old
+    return places
 
 
 def pid_namespace() -> str:
@@ -172,6 +225,13 @@ def pid_namespace() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return platform.node()
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or what it would be made in."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _name_of(path: Path) -> str:

@@ -25,15 +25,16 @@ from typing import Self
 
 from psycopg import pq
 
-from cogmill.core_machine.state.embedded import binaries, keeper
+from cogmill.core_machine.state.embedded import binaries, keeper, moving
 from cogmill.core_machine.state.embedded.configuration import SETTINGS
 from cogmill.core_machine.state.embedded.paths import (
     ELSEWHERE,
     ROOT_HOME,
     Places,
-    ServerUser,
+    choose,
     pid_namespace,
 )
+from cogmill.core_machine.state.embedded.server_user import ServerUser
 from cogmill.errors import DatabaseUnavailable
 
 _BYTES_TO_MAKE = 200 * 2**20
@@ -62,14 +63,26 @@ class Lease:
         """How psycopg reaches the server."""
         return self._server.conninfo
 
+    @property
+    def folder(self) -> Path:
+        """Where the server's data and log lie."""
+        return self._server.places.folder
+
     def ensure_running(self) -> None:
         """Start the server again when it is gone, and its keeper when that is gone.
 
         Raises
         ------
         DatabaseUnavailable
-            It cannot be started, or its crash recovery takes longer than the server's patience.
+            It cannot be started, or its crash recovery takes longer than the server's patience;
+            or its folder was removed, which is not made again.
         """
+        folder = self.folder
+        if self._descriptor is not None and not keeper.is_same(
+            self._descriptor, folder / keeper.LEASE
+        ):
+            message = f"{folder} was removed while its database was in use"
+            raise DatabaseUnavailable(message, "start cogmill again; its jobs are forgotten")
         self._server.ensure_running()
 
     def close(self) -> None:
@@ -104,9 +117,9 @@ class EmbeddedServer:
     Parameters
     ----------
     home : Path
-        ``COGMILL_HOME``. An ordinary user's server lies in it.
+        ``COGMILL_HOME``: the server's data lie in it.
     root_home : Path
-        Where root's servers and their binaries lie.
+        Where the binaries of root's servers lie, and state that earlier versions put there.
     linger_seconds : float
         How long the server outlives its last user.
     patience_seconds : float
@@ -121,10 +134,14 @@ class EmbeddedServer:
         linger_seconds: float = 1.0,
         patience_seconds: float = 120.0,
     ) -> None:
-        self.places = Places(home.resolve(), root_home.resolve())
-        self.conninfo = self.places.conninfo()
+        self.places = choose(home.resolve(), root_home.resolve())
         self._linger_seconds = linger_seconds
         self._patience_seconds = patience_seconds
+
+    @property
+    def conninfo(self) -> str:
+        """How libpq reaches the server."""
+        return self.places.conninfo()
 
     def lease(self) -> Lease:
         """Hold the server, started when it is not running.
@@ -171,21 +188,33 @@ class EmbeddedServer:
 
     def _hold_lease(self) -> int:
         """Take the lease; the keeper has it only while it stops the server."""
-        path = self.places.folder / keeper.LEASE
         while True:
+            self.places = self._find_state()
             self.places.make_folder()
-            descriptor = keeper.open_lock(self.places.folder, keeper.LEASE)
+            path = self.places.folder / keeper.LEASE
+            try:
+                descriptor = keeper.open_lock(self.places.folder, keeper.LEASE)
+            except FileNotFoundError:
+                # Somebody deleted or moved it since.
+                continue
             try:
                 self._wait_for_lock(descriptor, fcntl.LOCK_SH)
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                # Nobody moves the state while we hold the lease; somebody may have before.
+                there = choose(self.places.home, self.places.root_home) == self.places
+                # Or deleted the folder while we waited.
+                if there and keeper.is_same(descriptor, path):
                     return descriptor
-            except FileNotFoundError:
-                # Somebody deleted the folder while we waited.
-                pass
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
+
+    def _find_state(self) -> Places:
+        """Look where the state lies, and bring it home where that is possible."""
+        places = choose(self.places.home, self.places.root_home)
+        if places.in_old_place:
+            moving.bring_home(places, self._patience_seconds + 10)
+        return choose(places.home, places.root_home)
 
     @contextlib.contextmanager
     def _life_lock(self) -> Iterator[None]:
@@ -208,6 +237,7 @@ class EmbeddedServer:
             # The keeper first: were we killed in between, nobody would stop the server.
             self._ensure_keeper()
             self._ensure_server()
+            moving.drop_old(self.places)
 
     def _ensure_keeper(self) -> None:
         with self._opened(keeper.KEEPER_LOCK) as keeper_lock:
@@ -222,7 +252,7 @@ class EmbeddedServer:
         """Look, and do what the look asks for, until the server accepts connections."""
         begun = started = time.monotonic()
         log_start: int | None = None
-        while (answer := self._ping()) != pq.Ping.OK:
+        while not self._is_ours(answer := self._ping()):
             waited = time.monotonic() - begun
             if answer == pq.Ping.NO_ATTEMPT:
                 message = "a PG* variable keeps libpq from looking for the embedded PostgreSQL"
@@ -247,6 +277,13 @@ class EmbeddedServer:
         seconds = max(2, min(5, int(self._patience_seconds)))
         return pq.Ping(pq.PGconn.ping(self.places.conninfo(connect_timeout=seconds).encode()))
 
+    def _is_ours(self, answer: pq.Ping) -> bool:
+        """Say whether the server that answers has our folder, and not one of that name before."""
+        if answer != pq.Ping.OK:
+            return False
+        with self._opened(keeper.SERVER_LOCK) as server_lock:
+            return not keeper.try_lock(server_lock)
+
     def _look_at_living_server(self, server_lock: int, waited: float) -> None:
         """Judge a server that lives and does not answer: it starts, ends, or cannot be reached."""
         places = self.places
@@ -262,6 +299,8 @@ class EmbeddedServer:
         places = self.places
         installation = binaries.wheel_installation()
         if places.as_root:
+            places.check_reach()
+            places.make_open(places.root_home)
             installation = binaries.copied_installation(places.root_home)
         self._make_data(installation)
         places.make_socket_folder()
@@ -332,8 +371,7 @@ class EmbeddedServer:
 
     def _initdb(self, installation: Path, data: Path) -> None:
         user = self.places.user
-        if user.name:
-            os.chown(data, user.uid, user.gid)
+        user.give(data)
         command = [str(installation / "bin" / "initdb"), "-D", str(data), "--username=cogmill"]
         # The folders guard the socket; a peer check would demand a name for every uid.
         command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
@@ -369,6 +407,11 @@ class EmbeddedServer:
     # What is said when it goes wrong
 
     def _full(self, detail: str) -> DatabaseUnavailable:
+        # PostgreSQL calls a piece of /dev/shm, where it lies whatever the home, a segment.
+        if "shared memory segment" in detail:
+            message = f"/dev/shm, the machine's or container's shared memory, is full ({detail})"
+            remedy = "remove what fills it, or give a container more: docker run --shm-size=64m"
+            return DatabaseUnavailable(message, remedy)
         message = f"the disk that holds {self.places.folder} is full ({detail})"
         return DatabaseUnavailable(message, "make room, or set COGMILL_HOME to another disk")
 
@@ -379,9 +422,9 @@ class EmbeddedServer:
 
     def _failure(self, said: str) -> DatabaseUnavailable:
         """Explain a failed start or initdb by what it said."""
-        if _FULL in said:
-            return self._full(_FULL)
         lines = [line.strip() for line in said.splitlines() if line.strip()]
+        if full := [line for line in lines if _FULL in line]:
+            return self._full(full[-1])
         reasons = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
         reason = (reasons or lines or ["it said nothing"])[-1]
         message = f"the embedded PostgreSQL in {self.places.folder} does not start: {reason}"
