@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogmill import failpoints
@@ -51,6 +52,8 @@ class Machine:
         A child that has looked at an input works on as that of the first slot.
     migrated : tuple of str
         Names of the migrations that the database lacked and now has.
+    embedded : Path, optional
+        Where the embedded server's data and log lie; None with an external one.
     """
 
     settings: Settings
@@ -59,6 +62,7 @@ class Machine:
     publisher: WakeupPublisher
     children: SpareChildren
     migrated: tuple[str, ...] = ()
+    embedded: Path | None = None
 
     def job_processor(self) -> JobProcessor:
         """Make the part that submits jobs."""
@@ -162,6 +166,7 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
     failpoints.arm(settings.failpoints)
     # One a slot, and one each for the beat, the reconciler and the caller.
     connections = settings.workers + 3
+    folder = None
     with ExitStack() as parts:
         if settings.database_url is not None:
             address = settings.database_url.get_secret_value()
@@ -173,6 +178,7 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
             )
         else:
             embedded = parts.enter_context(lease(settings.home))
+            folder = embedded.folder
             database = Database(
                 embedded.conninfo,
                 restart=embedded.ensure_running,
@@ -191,6 +197,7 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
             publisher=NotifyPublisher(state),
             children=children,
             migrated=migrated,
+            embedded=folder,
         )
 
 

@@ -107,4 +107,7 @@ def _child(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     with runtime.machine(settings, patience_seconds=PATIENCE_SECONDS) as machine:
         machine.state.jobs.recent(1)
-    return "embedded" if settings.database_url is None else "external"
+    if machine.embedded is None:
+        return "external"
+    inside = machine.embedded.is_relative_to(settings.home.resolve())
+    return f"embedded, in {machine.embedded}" + ("" if inside else ", which is not in COGMILL_HOME")
