@@ -25,6 +25,9 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
+from cogmill.core_machine.state.embedded.paths import ROOT_HOME
+from cogmill.core_machine.state.embedded.server_user import server_user
+
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "build" / "demo"
 SOURCE = FOLDER / "terrain.tif"
@@ -55,7 +58,7 @@ def cogmill(*arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "cogmill.cli.main", *arguments, "--json"],
         cwd=FOLDER,
-        env={**settings, "COGMILL_HOME": str(FOLDER / "home")},
+        env={**settings, "COGMILL_HOME": str(home())},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -65,6 +68,13 @@ def cogmill(*arguments: str) -> dict[str, Any]:
     demand(done.returncode == 0, f"cogmill {arguments[0]} ended with exit code {done.returncode}")
     document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return document
+
+
+def home() -> Path:
+    """Return a folder for the database: as root one that PostgreSQL's user can get to."""
+    if not server_user().closed(FOLDER):
+        return FOLDER / "home"
+    return ROOT_HOME / "demo" / hashlib.sha256(os.fsencode(FOLDER)).hexdigest()[:16]
 
 
 def make_source(size: int, seed: int) -> None:
