@@ -401,6 +401,21 @@ def test_old_state_that_an_older_version_has_used_since_it_was_copied_is_kept(
     assert old.exists()
 
 
+def test_moved_state_that_does_not_start_is_kept_where_it_was_with_a_way_back(
+    area: Path, root_home: Path, old: Path
+) -> None:
+    server = server_of(area / "home", root_home)
+    moving.bring_home(server.places, 5)
+    (area / "home" / "postgres" / "data" / "global" / "pg_control").write_bytes(b"torn")
+    with pytest.raises(DatabaseUnavailable, match="does not start") as caught:
+        server.lease()
+    assert f"run mv {old} DIR/postgres" in caught.value.remedy
+    assert idle(area)
+    (area / "other").mkdir()
+    old.rename(area / "other" / "postgres")
+    assert kept(server_of(area / "other", root_home)) == 42
+
+
 # Removal, and shared memory
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -124,6 +125,17 @@ def drop_old(places: Places) -> None:
             old.folder.rename(going)
     shutil.rmtree(going, ignore_errors=True)
     record.unlink()
+
+
+def way_back(places: Places) -> str:
+    """Return what to do when state that was moved does not start in the home; empty if none was."""
+    old = dataclasses.replace(places, in_old_place=True)
+    if not (places.data / _RECORD).exists() or not old.has_state:
+        return ""
+    return (
+        f"the state is kept in {old.folder}: run mv {shlex.quote(str(old.folder))} DIR/postgres "
+        "with a DIR on a local disk, and set COGMILL_HOME=DIR"
+    )
 
 
 def _name_unused(old: Places, new: Places) -> None:

@@ -428,7 +428,8 @@ class EmbeddedServer:
         reasons = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
         reason = (reasons or lines or ["it said nothing"])[-1]
         message = f"the embedded PostgreSQL in {self.places.folder} does not start: {reason}"
-        return DatabaseUnavailable(message, f"see {self.places.log}, or {ELSEWHERE}")
+        elsewhere = moving.way_back(self.places) or ELSEWHERE
+        return DatabaseUnavailable(message, f"see {self.places.log}, or {elsewhere}")
 
     def _too_slow(self, answer: pq.Ping) -> DatabaseUnavailable:
         recovering = "is still recovering from a crash" if answer == pq.Ping.REJECT else "is silent"
