@@ -207,6 +207,26 @@ def test_a_datum_that_is_not_known_needs_leave_to_become_one_far_from_those_of_t
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "is_taken"),
+    [
+        ("+proj=longlat +R=6371229", "+proj=laea +R=6370997", True),
+        ("+proj=longlat +ellps=bessel", "+proj=merc +ellps=bessel", True),
+        ("+proj=longlat +ellps=bessel", "+proj=longlat +ellps=clrk66", False),
+        ("+proj=longlat +R=6371229", "+proj=longlat +ellps=clrk66", False),
+    ],
+)
+def test_two_datums_that_are_not_known_are_taken_for_one_where_their_shapes_agree(
+    one: str, other: str, is_taken: bool
+) -> None:
+    ends = wkt(one), wkt(other)
+    if is_taken:
+        assert choose_operation(ends, BRITAIN, PIXEL).pipeline
+        return
+    with pytest.raises(Refused, match="is not known"):
+        choose_operation(ends, BRITAIN, PIXEL)
+
+
+@pytest.mark.parametrize(
     ("code", "area"),
     [
         ("EPSG:4490", (114.0, 30.0, 115.0, 31.0)),

@@ -56,6 +56,30 @@ def datum_is_unknown(crs: str) -> bool:
     return flat.ellipsoid is not None and flat.ellipsoid.inverse_flattening == 0
 
 
+def alike(one: str, other: str) -> bool:
+    """Whether two systems of unknown datums have the same ellipsoid, or are both on a sphere.
+
+    Parameters
+    ----------
+    one, other : str
+        As WKT.
+    """
+    shapes = [horizontal(CRS.from_user_input(crs)).ellipsoid for crs in (one, other)]
+    if shapes[0] is None or shapes[1] is None:
+        return shapes[0] is shapes[1]
+    if not any(shape.inverse_flattening for shape in shapes if shape is not None):
+        return True
+    return bool(
+        np.isclose(shapes[0].semi_major_metre, shapes[1].semi_major_metre, rtol=0, atol=1e-3)
+        and np.isclose(
+            shapes[0].inverse_flattening,
+            shapes[1].inverse_flattening,
+            rtol=0,
+            atol=_FLATTENING_SLACK,
+        )
+    )
+
+
 @lru_cache(maxsize=256)
 def is_modern(crs: str) -> bool:
     """Whether latitudes and longitudes of a system are within 2 m of those of WGS 84.

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import or_
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,7 @@ from cogmill.raster.geometry.crs import (
 from cogmill.raster.geometry.datums import (
     NEGLIGIBLE_SHIFT,
     NO_SHIFT,
+    alike,
     datum_is_unknown,
     ignored_shift,
     is_modern,
@@ -384,14 +386,13 @@ def _what_is_ignored(task: _Search) -> tuple[str | None, bool]:
         whose = " and ".join(
             name for name, nothing in zip(task.names, unknown, strict=True) if nothing
         )
-        modern = all(
-            is_modern(crs) for crs, nothing in zip(task.ends, unknown, strict=True) if not nothing
-        )
-        shift = "" if modern else ", though the other datum is far from those of today"
+        modern = [is_modern(crs) for crs in task.ends]
+        allowed = all(map(or_, modern, unknown)) and (any(modern) or alike(*task.ends))
+        shift = "" if allowed else ", though the other datum is far from those of today"
         return (
             f"the datum of {whose} is not known, so latitudes and longitudes are taken over as "
             f"they are{shift}",
-            modern,
+            allowed,
         )
     shift_m = ignored_shift(*task.ends, task.area)
     if shift_m is not None and shift_m <= NO_SHIFT:

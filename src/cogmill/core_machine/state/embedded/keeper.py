@@ -101,8 +101,10 @@ def postmaster(server_lock: int, data: Path) -> int | None:
     """Return the pid of the living postmaster, None when there is none."""
     candidates = [recorded(server_lock).get("pid")]
     # The starter may have been killed before it wrote the pid down; PostgreSQL writes it as well.
-    with contextlib.suppress(OSError, ValueError):
-        candidates.append(int((data / "postmaster.pid").read_bytes().split(b"\n", 1)[0]))
+    # Where the folder was deleted and made again, what lies there is of another server.
+    if is_same(server_lock, data.parent / SERVER_LOCK):
+        with contextlib.suppress(OSError, ValueError):
+            candidates.append(int((data / "postmaster.pid").read_bytes().split(b"\n", 1)[0]))
     for pid in candidates:
         if isinstance(pid, int) and is_postmaster(pid, data):
             return pid

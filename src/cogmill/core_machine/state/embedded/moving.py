@@ -124,6 +124,9 @@ def drop_old(places: Places) -> None:
             # Whole until here and out of the way from here on, whatever kills us.
             old.folder.rename(going)
     shutil.rmtree(going, ignore_errors=True)
+    if going.exists():
+        log.warning("%s, which was moved from there, could not be removed", going)
+        return
     record.unlink()
 
 
