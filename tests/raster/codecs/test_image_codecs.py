@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from cogmill.errors import Refused
 from cogmill.raster.codecs.block_codec import BlockCodec
-from cogmill.raster.codecs.image_codecs import LERC_TYPES, fill_invalid
+from cogmill.raster.codecs.image_codecs import LERC_TYPES, encode_lerc, fill_invalid
 from cogmill.raster.codecs.profiles import (
     PROFILES,
     CodecOptions,
@@ -39,6 +39,17 @@ def noise(dtype: str, samples: int) -> np.ndarray[Any, Any]:
         return random.normal(0, 1e6, shape).astype(dtype)
     info = np.iinfo(dtype)
     return random.integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "float32"])
+def test_lerc_gives_the_same_bytes_whatever_lay_in_memory_before(dtype: str) -> None:
+    block = waves(1, dtype)
+    made = set()
+    for value in range(40):
+        dirt = [np.full(size, value, np.uint8) for size in range(1000, 40_000, 1000)]
+        del dirt
+        made.add(encode_lerc(block, 0.0))
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("name", LERC)

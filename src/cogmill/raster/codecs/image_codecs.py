@@ -141,8 +141,12 @@ def encode_lerc(block: Array, max_z_error: float) -> bytes:
     """
     if block.shape[2] == 1:
         block = block[:, :, 0]
+    # Of 8-bit values LERC's encoder leaves some bits as it finds them in the buffer.
+    zeroed = bytearray(most_lerc_bytes(block.nbytes))
     return bytes(
-        imagecodecs.lerc_encode(block, level=max_z_error, version=_LERC_VERSION, planar=False)
+        imagecodecs.lerc_encode(
+            block, level=max_z_error, version=_LERC_VERSION, planar=False, out=zeroed
+        )
     )
 
 
