@@ -182,6 +182,28 @@ def test_longitudes_from_0_to_360_give_the_pixels_of_those_from_minus_180(first:
     assert (ours != theirs).mean() < 3 * 2 / ours.shape[2]
 
 
+@pytest.mark.parametrize(
+    ("first", "bounds"), [(0.0, (-180.0, -25, 180, 25)), (-180.0, (0.0, -25, 360, 25))]
+)
+def test_bounds_a_turn_away_from_a_source_in_the_same_degrees_get_its_pixels(
+    first: float, bounds: tuple[float, ...]
+) -> None:
+    source = (first, 0.5, 0.0, 25.0, 0.0, -0.5)
+    spec = planned("EPSG:4326", source, (720, 100), "EPSG:4326", bounds=bounds).warp
+    assert spec is not None
+    held = made(spec)
+    near = spec.model_copy(update={"resampling": "nearest", "xscale": 1.0, "yscale": 1.0})
+    np.testing.assert_array_equal(warped(near, held), np.roll(held.pixels, 360, axis=2))
+
+
+def test_bounds_beyond_the_antimeridian_find_a_source_that_lies_there() -> None:
+    source = (170.0, 0.2, 0.0, -10.0, 0.0, -0.2)
+    east = planned("EPSG:4326", source, (180, 120), "EPSG:4326", bounds=(-180, -34, -170, -10))
+    assert share(east) == 1.0
+    with pytest.raises(Refused, match="does not touch the source"):
+        planned("EPSG:4326", source, (180, 120), "EPSG:4326", bounds=(0, -34, 10, -10))
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     zone=st.sampled_from([1, 2, 59, 60]), south=st.booleans(), x=st.floats(2e5, 7e5),

@@ -158,6 +158,39 @@ def pipeline_around_seam(source: Grid, pipeline: str) -> str:
     beyond = max(-left, right) > _TURN / 2 + _ROUNDING
     if not flat.is_geographic or not math.isclose(factor, _DEGREE) or not beyond:
         return pipeline
+    return _ended_around(source, pipeline)
+
+
+def pipeline_of_whole_turns(source: Grid, target: Grid) -> str | None:
+    """Return a pipeline that turns longitudes to the source's, where a target needs that.
+
+    Parameters
+    ----------
+    source, target : Grid
+        In the same system.
+
+    Returns
+    -------
+    str or None
+        Backwards it ends within half a turn of the source's middle. None where nothing of the
+        source lies a whole turn away from the target, or the system is not in degrees.
+    """
+    flat = horizontal(CRS.from_user_input(source.crs))
+    if not flat.is_geographic or source.control is not None:
+        return None
+    if not math.isclose(float(flat.axis_info[0].unit_conversion_factor), _DEGREE):
+        return None
+    (left, _, right, _), (west, _, east, _) = source.bounds, target.bounds
+    slack = _ROUNDING + 1.5 * abs(target.transform[1])
+    turned = any(
+        min(right + turn, east) - max(left + turn, west) > slack for turn in (-_TURN, _TURN)
+    )
+    return _ended_around(source, "proj=noop") if turned else None
+
+
+def _ended_around(source: Grid, pipeline: str) -> str:
+    """Return a pipeline of a source in degrees that comes back to within half a turn of it."""
+    left, _, right, _ = source.bounds
     swap = " step proj=axisswap order=2,1" if northing_first(source.crs) else ""
     bare = " ".join(word.removeprefix("+") for word in pipeline.split())
     rest = bare.removeprefix("proj=pipeline").strip()

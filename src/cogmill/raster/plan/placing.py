@@ -132,6 +132,7 @@ def place_grids(
     pipeline = operation.pipeline if operation else None
     target = _target(placed, dst_crs, pipeline, options, like)
     _refuse_absurd(target, options)
+    operation = operation or _whole_turns(placed, target)
     refuse_folded(placed, target, pipeline, structure.name)
     if operation is None and control is None and _same_place(source, target):
         return Placement(source, source, None, True, "the target grid is the source's own")
@@ -167,6 +168,14 @@ def _operation(placed: Grid, dst_crs: str, options: PlanOptions) -> CoordinateOp
     if placed.control is None:
         seams.refuse_doubled(placed, dst_crs, pipeline)
     return operation.model_copy(update={"pipeline": pipeline})
+
+
+def _whole_turns(placed: Grid, target: Grid) -> CoordinateOperation | None:
+    """Return what turns longitudes to the source's; gdalwarp does so in one system, too."""
+    pipeline = seams.pipeline_of_whole_turns(placed, target)
+    if pipeline is None:
+        return None
+    return CoordinateOperation(pipeline=pipeline, name="whole turns of longitude", accuracy_m=0.0)
 
 
 def _pixel_metres(placed: Grid) -> float:
