@@ -14,7 +14,7 @@ from cogmill.core_machine.worker import in_flight, worker
 SHORT: tuple[tuple[Any, str, float], ...] = (
     (in_flight, "CLEAN_SECONDS", 3.0),
     (preflight, "PREFLIGHT_SECONDS", 5.0),
-    (reconciliation, "CLEAN_SECONDS", 6.0),
+    (reconciliation, "ENDLESS_CLEAN_SECONDS", 6.0),
     (reconciliation, "ROOM_SECONDS", 0.3),
     (reconciliation, "THOROUGH_SECONDS", 0.3),
     (reconciliation, "WAKE_SECONDS", 0.3),

@@ -61,7 +61,7 @@ QUIET_SECONDS = 1.0
 """So long nothing is left to do when a process that was not struck yet is told to stop."""
 HANG_SECONDS = 3.0
 """So long somebody waits for a command that hangs, until they end it and type it again."""
-CLEAN_SECONDS = 2.0
+CLEANED_WITHIN_SECONDS = 2.0
 """So long a clean-up may take beside a process that hangs, before that is ended."""
 #: Idle children that are kept: those of some trials at a time.
 MOST_IDLE = 16
@@ -541,7 +541,7 @@ class Trial:
     def _end_process(self) -> None:
         """End the armed process: politely, and what hangs as a person would."""
         assert self.process is not None
-        if self.case.fault == "hang" and not self.comes(self._all_cleaned, CLEAN_SECONDS):
+        if self.case.fault == "hang" and not self.comes(self._all_cleaned, CLEANED_WITHIN_SECONDS):
             self.outcome.notes.append("clean-up waits for the process that hangs")
         if self.process.stdin is not None and not self.process.stdin.closed:
             self.hang_up()

@@ -307,12 +307,6 @@ def endless(data: bytes) -> bytes:
     return bytes(changed)
 
 
-def scrambled(data: bytes) -> bytes:
-    """Write over the middle of a file, where its blocks are."""
-    third = len(data) // 3
-    return data[:third] + b"\xff" * third + data[2 * third :]
-
-
 def other_driver(driver: str, **options: Any) -> Maker:
     """Return a maker of another format under a GeoTIFF's name."""
 

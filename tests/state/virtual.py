@@ -1,7 +1,8 @@
 """Workers of the simulation: processes that beat, claim, settle and fail, in virtual time.
 
-They make the calls of `core_machine.worker.Worker` in the same order and under the same conditions;
-what differs is that every fault, and how an attempt ends, comes from the world's one generator.
+They make the calls of a `Worker` and its slots (`core_machine/worker`) in the same order and under
+the same conditions; what differs is that every fault, and how an attempt ends, comes from the
+world's one generator.
 """
 
 from __future__ import annotations

@@ -66,10 +66,10 @@ log = logging.getLogger(__name__)
 
 SUBMIT_LOOKS = 10
 CLEANED_SECONDS = 60.0
-"""So long a submit waits for a clean-up of its destination; for a dead worker's it is less."""
+"""Seconds that a submit waits for a clean-up of its destination; for a dead worker's it is less."""
 LOOK_SECONDS = 0.5
 MOST_PRIORITY = 2**15 - 1
-"""The database keeps it in two bytes."""
+"""The database keeps a priority in two bytes."""
 CLEAN_RETRY_SECONDS = 30.0
 """Seconds until a clean-up that failed is due again; doubled each time, up to 64 times so long."""
 
@@ -290,8 +290,6 @@ def _same(newest: Job, found: Preflight, engine: str) -> bool:
     )
 
 
-log = logging.getLogger(__name__)
-
 _WHAT: dict[TaskKind, frames.What] = {
     TaskKind.PLAN: "plan",
     TaskKind.WORK: "execute",
@@ -333,7 +331,7 @@ class TaskProcessor:
         try:
             settled = self._work_on(claim, child)
         except CogmillError as error:
-            # It is in the middle of a talk that nobody will end.
+            # The child is in the middle of an exchange that nobody will end.
             child.kill()
             log.warning("what was claimed is not settled: %s", error)
         except Exception:
@@ -352,7 +350,7 @@ class TaskProcessor:
         return first or tasks.claim(incarnation, free) or self._state.cleanups.claim(incarnation)
 
     def _work_on(self, claim: Claim, child: ChildProcess) -> bool:
-        """Do it; return whether its outcome is written, so that nothing of it is in doubt."""
+        """Run and settle what was claimed; return whether its outcome is written for certain."""
         match claim.work:
             case Task() as task:
                 self.run(Attempt(task=task, incarnation=claim.incarnation), child, claim)

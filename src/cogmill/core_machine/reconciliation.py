@@ -26,13 +26,13 @@ from cogmill.errors import TransientError
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 60.0
-"""So long after a message it counts as lost, where no worker looks by itself."""
+"""Seconds after which a message counts as lost, where no worker looks by itself."""
 ROOM_SECONDS = 30.0
-"""So long a task may wait for a worker with more memory before it is planned again smaller."""
-CLEAN_SECONDS = 1200.0
-"""So long a clean-up may be claimed; its worker ends it after half of that."""
+"""Seconds that a task may wait for a worker with more memory before it is planned again smaller."""
+ENDLESS_CLEAN_SECONDS = 1200.0
+"""Seconds that a clean-up may be claimed: twice what its worker gives it, `in_flight`."""
 THOROUGH_SECONDS = 20.0
-"""Between two sweeps that look at everything, where one looks often."""
+"""Seconds between two sweeps that look at everything, in a process that sweeps often."""
 HUNG = Failure(code="hung", cause=Cause.HUNG, message="the task passed its deadline")
 FORGOTTEN = Failure(
     code="lost", cause=Cause.LOST, message="its worker lives and does not know of the task"
@@ -237,10 +237,10 @@ class SystemReconciler:
             self._state.jobs.advance(task.job_id)
 
     def _endless_cleanups(self) -> Iterator[_Repair]:
-        for claimed, incarnation in self._state.cleanups.endless(CLEAN_SECONDS):
+        for claimed, incarnation in self._state.cleanups.endless(ENDLESS_CLEAN_SECONDS):
             yield _Repair(
                 Action(finder="endless clean-up", subject=claimed.job_id,
-                       reason=f"claimed more than {CLEAN_SECONDS:.0f} s ago"),
+                       reason=f"claimed more than {ENDLESS_CLEAN_SECONDS:.0f} s ago"),
                 partial(self._state.cleanups.settle, incarnation, claimed, ABANDONED, 0.0),
             )  # fmt: skip
 

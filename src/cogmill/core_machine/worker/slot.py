@@ -106,5 +106,5 @@ class Slot:
             log.error("a slot met a defect", exc_info=error)
 
     def _sleep(self) -> None:
-        draining = self._row.in_flight
-        self._bell.wait(jittered(self._parts.pace.look), lambda: draining.draining)
+        in_flight = self._row.in_flight
+        self._bell.wait(jittered(self._parts.pace.look), lambda: in_flight.draining)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 TASK_SECONDS = 3600
-
-
+"""Seconds that any task but publishing may take."""
 STILL_SECONDS = 1200
-"""A tile reports every row of blocks: none for so long, and its attempt hangs."""
-
-
+"""Seconds without a reported row of blocks after which a tile's attempt is taken to hang."""
 PUBLISH_SECONDS = 6 * 3600
-
-
+"""Seconds that publishing may take, which copies the whole result where a store cannot rename."""
 PUBLISH_MEMORY = 256 * 2**20
 """Publishing streams a few blocks; this is the process itself and its indexes."""

@@ -121,7 +121,7 @@ def drop_old(places: Places) -> None:
         ):
             if not (keeper.try_lock(life) and keeper.try_lock(lease)):
                 return
-            # Whole until here and out of the way from here on, whatever kills us.
+            # Whatever kills us, the old state is either whole in its place or out of the way.
             old.folder.rename(going)
     shutil.rmtree(going, ignore_errors=True)
     if going.exists():
