@@ -282,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{given.write} lies in no folder")
     before = None if given.compare is None else json.loads(given.compare.read_text())
     with tempfile.TemporaryDirectory(prefix="cogmill-baseline-") as folder:
+        Path(folder).chmod(0o755)  # the database of root belongs to another user, who must get in
         now = record(command, Path(folder).resolve(), half=given.half)
     text = json.dumps(now, indent=1, ensure_ascii=False) + "\n"
     if given.write is not None:

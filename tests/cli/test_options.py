@@ -357,3 +357,20 @@ def test_rio_mill_is_cogmill_run(capfd: pytest.CaptureFixture[str]) -> None:
         mill(["missing.tif", "out/", "--resampling", "sum"], prog_name="rio mill")
     assert ended.value.code == 2
     assert "average" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.vrt", "out.JP2", "sub/out.nc"])
+def test_a_folder_named_like_another_format_is_refused_with_both_spellings(
+    name: str, tmp_path: Path
+) -> None:
+    with (
+        tools(Settings.load(), lambda done: None, memory=0) as parts,
+        pytest.raises(Refused, match="another format") as caught,
+    ):
+        raster_inputs("in.tif", f"{tmp_path}/{name}", {}, parts.storage)
+    stem = f"{tmp_path}/{name}".rpartition(".")[0]
+    assert f"{stem}.tif for one COG" in caught.value.remedy
+    assert f"{tmp_path}/{name}/ for a folder" in caught.value.remedy
+    with tools(Settings.load(), lambda done: None, memory=0) as parts:
+        for plain in (f"{name}/", "out.v2", "out.tif"):
+            assert raster_inputs("in.tif", f"{tmp_path}/{plain}", {}, parts.storage).destination

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,21 @@ def test_a_text_that_names_no_place_is_refused_with_a_remedy(typed):
     with pytest.raises(Refused) as caught:
         where(typed)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("/vsizip/a.zip/b.tif", "gdal_translate '/vsizip/a.zip/b.tif' INPUT.tif"),
+        ("/vsicurl/https://host/a.tif", "gdal_translate '/vsicurl/https://host/a.tif' INPUT.tif"),
+        ('NETCDF:"a.nc":t', "gdal_translate 'NETCDF:\"a.nc\":t' INPUT.tif"),
+        ("GTIFF_DIR:2:/data/a.tif", "give /data/a.tif and --page 2"),
+    ],
+)
+def test_a_name_that_gdal_alone_understands_is_refused_with_what_to_do(typed, remedy):
+    with pytest.raises(Refused, match=re.escape(typed)) as caught:
+        where(typed)
+    assert caught.value.remedy.endswith(remedy)
 
 
 def test_a_relative_path_in_a_folder_that_is_gone_is_refused(tmp_path, monkeypatch):

@@ -24,6 +24,10 @@ MEMORY: Final = "memory"
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _ONE_COG: Final = (".tif", ".tiff")
+#: GDAL's own file systems, and names of one raster of several in a file of another format.
+_GDAL_FOLDER: Final = re.compile(r"/vsi[a-z0-9]+(_streaming)?[/?]")
+_GDAL_PAGE: Final = re.compile(r"GTIFF_DIR:(?:off:)?(\d+):(.+)", re.DOTALL)
+_GDAL_PART: Final = re.compile(r"(NETCDF|HDF5|HDF5Image|HDF4_[A-Z]+|GPKG|ZARR|SENTINEL\d_\w+):.+")
 
 
 class Location(RootModel[str]):
@@ -60,6 +64,7 @@ class Location(RootModel[str]):
             An empty text, a NUL, a name that is not Unicode, a scheme that no store answers to.
         """
         _demand_storable(text)
+        _refuse_gdal_name(text)
         if _SCHEME.match(text):
             return cls(_normal(text))
         return cls(_normal(text if text.startswith("/") else f"{base or _here()}/{text}"))
@@ -161,6 +166,19 @@ def _demand_storable(text: str) -> None:
         raise Refused(
             f"the name {text!r} is not valid UTF-8, so it cannot be recorded", "rename the file"
         ) from None
+
+
+def _refuse_gdal_name(text: str) -> None:
+    """Refuse what GDAL understands and no store does, instead of a file that does not exist."""
+    if (page := _GDAL_PAGE.fullmatch(text)) is not None:
+        raise Refused(
+            f"{text} names one image of a file as GDAL does", f"give {page[2]} and --page {page[1]}"
+        )
+    if _GDAL_FOLDER.match(text) or _GDAL_PART.fullmatch(text):
+        raise Refused(
+            f"{text} is a name of GDAL's own, not a file",
+            f"make a file of it first: gdal_translate '{text}' INPUT.tif",
+        )
 
 
 def _here() -> Path:

@@ -5,17 +5,43 @@ Parents call it: it opens no raster and loads no GDAL.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
+from cogmill.errors import Refused
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.raster.options.plan_options import PlanOptions
 from cogmill.raster.plan.plan_summary import PlanSummary
 from cogmill.settings import PARENT_MEMORY, Settings
 from cogmill.storage.location import Location
 from cogmill.storage.store import Storage
+
+#: Endings of GDAL's other raster formats that people convert to.
+_OTHER_FORMATS: Final = frozenset(
+    [
+        ".vrt",
+        ".jp2",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".img",
+        ".nc",
+        ".hdf",
+        ".h5",
+        ".gpkg",
+        ".mbtiles",
+        ".asc",
+        ".bil",
+        ".dem",
+        ".ecw",
+        ".sid",
+        ".grd",
+    ]
+)
 
 
 def raster_inputs(
@@ -45,12 +71,25 @@ def raster_inputs(
     checked = PlanOptions.parse(given)
     asked = {name: getattr(checked, name) for name in PlanOptions.model_fields}
     target = None if destination is None else Location.parse(destination)
+    if target is not None:
+        _refuse_other_format(target)
     return Inputs(
         **{**asked, "like": _absolute(checked.like), "rpc_dem": _absolute(checked.rpc_dem)},
         source=Location.parse(source),
         destination=None if target is None else storage.resolve_destination(target),
         overwrite=overwrite,
     )
+
+
+def _refuse_other_format(target: Location) -> None:
+    """Refuse a folder that is named like a raster of another format: it is hardly meant."""
+    suffix = posixpath.splitext(target.name)[1].lower()
+    if not target.is_collection and suffix in _OTHER_FORMATS:
+        raise Refused(
+            f"{target} is named like a raster of another format, and cogmill makes GeoTIFFs alone",
+            f"write {target.parent.join(target.stem)}.tif for one COG, or {target}/ for a folder "
+            "of tiles with a mosaic.vrt",
+        )
 
 
 def _absolute(place: str | None) -> str | None:

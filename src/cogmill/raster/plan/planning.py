@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
 from cogmill.errors import Refused
 from cogmill.raster.codecs.block_codec import BlockCodec
 from cogmill.raster.cog.cog_image import CogImage
 from cogmill.raster.cog.tags import image_tags
 from cogmill.raster.geometry.control import Elevation
+from cogmill.raster.geometry.crs import lattice, transform_points
 from cogmill.raster.geometry.grid import Grid, OutputTile, Window
 from cogmill.raster.inspect.structure import Structure, page_address
 from cogmill.raster.options.plan_options import PlanOptions
@@ -52,6 +55,8 @@ from cogmill.raster.warp.warp_spec import KernelScales, WarpSpec
 
 #: A scale from which on nearest leaves out most pixels.
 _SKIPPED: Final = 0.5
+#: Points along each side of a source whose outline is told in the target's system.
+_OUTLINE_SIDE: Final = 33
 
 
 def make_plan(
@@ -260,8 +265,21 @@ def _refuse_elsewhere(options: PlanOptions, spec: WarpSpec | None) -> None:
     given = " ".join(f"{each:g}" for each in options.bounds)
     raise Refused(
         f"--bounds {given} does not touch the source",
-        "give bounds in units of the target coordinate system",
+        f"give bounds in units of the target's coordinate system{_where_it_lies(spec)}",
     )
+
+
+def _where_it_lies(spec: WarpSpec) -> str:
+    """Return where the source lies in the target's system, as far as its outline has places."""
+    cols, rows = lattice((0, 0, spec.source.width, spec.source.height), _OUTLINE_SIDE)
+    xs, ys = spec.source.position_arrays(cols, rows)
+    if spec.coordinate_operation is not None:
+        xs, ys = transform_points(spec.ends, spec.coordinate_operation, xs, ys)
+    found = np.isfinite(xs) & np.isfinite(ys)
+    if not found.any():
+        return ""
+    sides = xs[found].min(), ys[found].min(), xs[found].max(), ys[found].max()
+    return f"; there it lies within {' '.join(f'{side:g}' for side in sides)}"
 
 
 def _warn_left_behind(structure: Structure, notes: Notes) -> None:
