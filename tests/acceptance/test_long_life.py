@@ -86,7 +86,7 @@ def test_after_200_tasks_and_their_failures_vsimem_is_empty_and_the_process_no_l
         "piece": first(job(sound, "pieces", "two-stage"), "pieces"),
         "block-undecodable": first(job(broken, "broken"), "tiles"),
         "source-window-too-small": lambda attempt: tiles.ask(
-            "looking", OVERREACH, None, type="mirror", attempt=attempt
+            "looking", OVERREACH, None, type="mirror", inputs={"number": 1}, attempt=attempt
         ),
         "refused": first(blocked, "tiles"),
     }
@@ -100,7 +100,7 @@ def test_after_200_tasks_and_their_failures_vsimem_is_empty_and_the_process_no_l
         else:
             assert kind in ("", "piece")
         if number + 1 in (SETTLED, TASKS):
-            seen = tiles.ask("looking", LOOK, None, type="mirror")
+            seen = tiles.ask("looking", LOOK, None, type="mirror", inputs={"number": 1})
             assert isinstance(seen, frames.Returned), seen
             assert isinstance(seen.value, dict)
             assert seen.value["virtual_files"] == []

@@ -30,8 +30,12 @@ host = runtime.message_host(Settings())
 reference, how = sys.argv[1:]
 
 def work():
-    while host.process(reference):
-        pass
+    more = True
+    while more:
+        try:
+            more = host.process(reference)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
     host.close()
 
 print("ready", flush=True)
@@ -159,21 +163,18 @@ def test_a_host_that_slept_finds_work_at_once(site: Site, host: MessageHost) -> 
     assert site.ended(second).outputs == {"total": 1}
 
 
-def test_what_interrupts_the_caller_interrupts_no_work(site: Site, host: MessageHost) -> None:
+def test_what_interrupts_the_caller_interrupts_no_work(site: Site) -> None:
     job = site.submit(hold=True)
-
-    def interrupt() -> None:
-        until(lambda: list(site.folder.glob("[01].*")), "the first square is begun")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    interrupter = threading.Thread(target=interrupt)
-    interrupter.start()
-    with pytest.raises(KeyboardInterrupt):
-        drive(host, job)
-    interrupter.join()
+    host = _host(site, job, "here")
+    assert host.stdout is not None
+    assert host.stdout.readline() == "ready\n"
+    until(lambda: list(site.folder.glob("[01].*")), "the first square is begun")
+    host.send_signal(signal.SIGINT)
+    assert host.stdout.readline() == "interrupted\n"
     site.go()
-    drive_to_the_end(site, host, job)
+    site.work()
     assert site.ended(job).outputs == {"total": 1}
+    assert host.wait(20) == 0
     assert attempts(site) == [(1,)]
 
 

@@ -111,7 +111,10 @@ def authority_code(crs: str) -> tuple[str, str] | None:
     crs : str
         As WKT.
     """
-    identity = CRS.from_user_input(crs).to_json_dict().get("id")
+    try:
+        identity = CRS.from_user_input(crs).to_json_dict().get("id")
+    except CRSError:
+        return None
     return None if identity is None else (str(identity["authority"]), str(identity["code"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -183,7 +184,8 @@ def _pixel_metres(placed: Grid) -> float:
     col, row = placed.width / 2, placed.height / 2
     xs, ys = placed.position_arrays(np.array([col, col + 1, col]), np.array([row, row, row + 1]))
     sides = np.hypot(xs[1:] - xs[0], ys[1:] - ys[0])
-    return float(sides.min()) * metres_per_unit(placed.crs)
+    # Sides that vanish beside the coordinates are refused for what they are, not divided by.
+    return max(float(sides.min()) * metres_per_unit(placed.crs), sys.float_info.min)
 
 
 def _target(
