@@ -121,7 +121,7 @@ def submit(
     settings = Settings.load(
         memory=options.pop("memory", None), workers=options.pop("workers", None)
     )
-    with runtime.machine(settings) as machine:
+    with runtime.machine(settings, wants_child=True) as machine:
         with runtime.tools(settings, _silent, memory=0) as tools:
             inputs = raster_inputs(
                 str(source), str(destination), options, tools.storage, overwrite=overwrite

@@ -140,34 +140,43 @@ class Machine:
 
 
 def spawn(settings: Settings) -> ChildProcess:
-    """Start a child that works with these settings, without a database."""
+    """Start a child that works with these settings, without a database; see `ChildProcess`."""
     return ChildProcess(settings.for_child())
 
 
 @contextmanager
-def machine(settings: Settings, *, patience_seconds: float | None = None) -> Iterator[Machine]:
+def machine(
+    settings: Settings, *, patience_seconds: float | None = None, wants_child: bool = False
+) -> Iterator[Machine]:
     """Hold the core machine: the database is started or connected, and migrated.
 
     Parameters
     ----------
     patience_seconds : float, optional
         How long to wait for a database that is silent, when not as long as is usual.
+    wants_child : bool
+        True: a child is started beside the database, because it is needed at once.
 
     Raises
     ------
     DatabaseUnavailable
         PostgreSQL does not start or does not answer.
     """
+    failpoints.arm(settings.failpoints)
+    children = SpareChildren(lambda: spawn(settings))
+    if wants_child:
+        children.prepare()
+    # Here and not at the top: a child needs none of it, and loads while this does.
     from cogmill.core_machine.state import StateManager
     from cogmill.core_machine.state.database.database import Database
     from cogmill.core_machine.state.embedded.server import lease
     from cogmill.core_machine.transitions.wakeups import NotifyPublisher
 
-    failpoints.arm(settings.failpoints)
     # One a slot, and one each for the beat, the reconciler and the caller.
     connections = settings.workers + 3
     folder = None
     with ExitStack() as parts:
+        parts.callback(children.close)
         if settings.database_url is not None:
             address = settings.database_url.get_secret_value()
             database = Database(
@@ -188,8 +197,6 @@ def machine(settings: Settings, *, patience_seconds: float | None = None) -> Ite
         parts.callback(database.close)
         migrated = tuple(database.migrate())
         state = StateManager(database)
-        children = SpareChildren(lambda: spawn(settings))
-        parts.callback(children.close)
         yield Machine(
             settings=settings,
             state=state,

@@ -24,12 +24,6 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
 from cogmill.errors import Refused
 
@@ -118,14 +112,10 @@ def _default_memory() -> int:
     return int(machine_memory() * MEMORY_SHARE)
 
 
-class Settings(BaseSettings):
-    """What is in force: environment (``COGMILL_*``) over ``cogmill.toml`` over defaults."""
+class Settings(BaseModel):
+    """What is in force; `load` reads it, and children are handed it."""
 
-    model_config = SettingsConfigDict(
-        # A variable that is set to nothing is not set: an empty home would be the current folder.
-        env_prefix="COGMILL_", env_ignore_empty=True, env_nested_delimiter="__", frozen=True,
-        extra="forbid",
-    )  # fmt: skip
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = Field(default_factory=_default_home)
     """Where the embedded database and its lease live."""
@@ -151,21 +141,8 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: arguments, environment, file."""
-        file = TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
-        return init_settings, env_settings, file
-
-    @classmethod
     def load(cls, **overrides: Any) -> Settings:
-        """Read environment and file, with the command line's values over them.
+        """Read the environment (``COGMILL_*``) over ``cogmill.toml``, and `overrides` over both.
 
         Raises
         ------
@@ -175,7 +152,7 @@ class Settings(BaseSettings):
         given = {name: value for name, value in overrides.items() if value is not None}
         _refuse_misspelt(cls)
         try:
-            return cls(**given)
+            return _read(given)
         except ValidationError as error:
             first = error.errors()[0]
             where = "__".join(str(part) for part in first["loc"]).upper()
@@ -201,6 +178,37 @@ class Settings(BaseSettings):
         if self.pace is not None:
             return self.pace
         return _FAST if self.database_url is None else Pace()
+
+
+def _read(given: dict[str, Any]) -> Settings:
+    # Here and not at the top: a child reads nothing, and is not to wait for what reads.
+    from pydantic_settings import (
+        BaseSettings,
+        PydanticBaseSettingsSource,
+        SettingsConfigDict,
+        TomlConfigSettingsSource,
+    )
+
+    class Read(Settings, BaseSettings):
+        model_config = SettingsConfigDict(
+            # A variable set to nothing is not set: an empty home would be the current folder.
+            env_prefix="COGMILL_", env_ignore_empty=True, env_nested_delimiter="__",
+        )  # fmt: skip
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = TomlConfigSettingsSource(settings_cls, Path(CONFIG_FILE))
+            return init_settings, env_settings, file
+
+    read = Read(**given)
+    return Settings(**{name: getattr(read, name) for name in read.model_fields_set})
 
 
 def _refuse_misspelt(settings: type[Settings]) -> None:

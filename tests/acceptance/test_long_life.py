@@ -38,7 +38,7 @@ OVERREACH = PlannedTask(key="x", params={"overreach": True}, requires=Requiremen
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcess]:
     monkeypatch.syspath_prepend(str(PACKAGES))
-    made = runtime.spawn(Settings(memory=1024 * MIB, workers=1))
+    made = runtime.spawn(Settings.load(memory=1024 * MIB, workers=1))
     yield made
     made.close()
 

@@ -145,7 +145,7 @@ def refused(call):
         return type(error).__name__
     return "done"
 
-with runtime.machine(Settings()) as machine:
+with runtime.machine(Settings.load()) as machine:
     worker = machine.worker()
     worker.start()
     print("ready", flush=True)

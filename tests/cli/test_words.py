@@ -6,9 +6,11 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 
 from cogmill import failpoints, settings
+from cogmill.cli.main import COMMANDS, cogmill
 from cogmill.cli.report import next_command
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
 from cogmill.core_machine.state.database.database import Database
@@ -24,6 +26,13 @@ def failed(cause: Cause) -> Job:
         status=JobStatus.FAILED, outputs=None, failure=failure, created_at=datetime.now(UTC),
         started_at=None, finished_at=None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    command = cogmill.get_command(click.Context(cogmill), name)
+    assert command is not None
+    assert command.get_short_help_str(200) == COMMANDS[name][1]
 
 
 @pytest.mark.parametrize("cause", Cause)

@@ -85,7 +85,7 @@ ROLES: dict[str, Callable[[Machine, dict[str, Any]], None]] = {
 
 def main() -> None:
     """Do what the command line says, with the settings of the environment."""
-    with hurried(), runtime.machine(Settings()) as machine:
+    with hurried(), runtime.machine(Settings.load()) as machine:
         ROLES[sys.argv[1]](machine, json.loads(sys.argv[2]))
 
 

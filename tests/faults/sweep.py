@@ -152,7 +152,7 @@ class Bench:
     def __init__(self, lease: Lease, template: str, folder: Path) -> None:
         self.lease = lease
         self.folder = folder
-        self.settings = Settings(
+        self.settings = Settings.load(
             pace=PACE, workers=2, memory=2**30, host="here", database_url=None, home=folder
         )
         self._template = template

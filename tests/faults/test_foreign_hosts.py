@@ -26,7 +26,7 @@ HOST = """
 import multiprocessing, os, sys
 from cogmill import runtime
 from cogmill.settings import Settings
-host = runtime.message_host(Settings())
+host = runtime.message_host(Settings.load())
 reference, how = sys.argv[1:]
 
 def work():
@@ -53,7 +53,7 @@ else:
 
 @pytest.fixture
 def host(site: Site) -> Iterator[MessageHost]:
-    settings = Settings(
+    settings = Settings.load(
         pace=PACE,
         workers=2,
         memory=2**30,

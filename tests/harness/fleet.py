@@ -49,7 +49,7 @@ class Fleet:
         self, server: SessionServer, conninfo: str, folder: Path, nursery: Nursery
     ) -> None:
         self.server = server
-        self._children = SpareChildren(lambda: nursery.spawn(Settings()))
+        self._children = SpareChildren(lambda: nursery.spawn(Settings.load()))
         self.conninfo = conninfo
         self.folder = folder
         self.pace = QUICK
@@ -167,7 +167,7 @@ class Fleet:
 
     def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process; of a job that is not, it only beats and repairs."""
-        settings = Settings(pace=self.pace, workers=1, memory=GIBIBYTE, host="here")
+        settings = Settings.load(pace=self.pace, workers=1, memory=GIBIBYTE, host="here")
         machine = runtime.Machine(
             settings=settings,
             state=self.state,

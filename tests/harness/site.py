@@ -35,7 +35,7 @@ WORKER = """
 import sys
 from cogmill import runtime
 from cogmill.settings import Settings
-with runtime.machine(Settings()) as machine:
+with runtime.machine(Settings.load()) as machine:
     worker = machine.worker()
     worker.start()
     print("ready", flush=True)
@@ -60,7 +60,7 @@ class Site:
         self.folder = folder
         self.database = Database(conninfo, restart=held.ensure_running)
         self.state = StateManager(self.database)
-        self.use(Settings(pace=PACE, workers=2, memory=2**30, host="here"))
+        self.use(Settings.load(pace=PACE, workers=2, memory=2**30, host="here"))
         self.workers: list[Worker] = []
         self.processes: list[subprocess.Popen[str]] = []
 

@@ -9,13 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cogmill.errors import CogmillError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PIPED_WIDTH = 200
 """Columns of a table that nobody sees on a terminal."""
@@ -43,6 +42,8 @@ class Output:
 
     def console(self) -> Console:
         """Make the console that progress is drawn on."""
+        from rich.console import Console  # here, because most commands draw nothing
+
         return Console(
             stderr=True,
             markup=False,
@@ -64,6 +65,9 @@ class Output:
         """Show a table to a person, unless `quiet`."""
         if self.quiet:
             return
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
@@ -85,6 +89,17 @@ class Output:
                     f"the result cannot be written to standard output ({reason})",
                     "send it to a disk with room; what was done is recorded, see `cogmill jobs`",
                 )
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a failure must be told as JSON too, before any option has been understood."""
+    return "--json" in (arguments or sys.argv[1:])
+
+
+def error_document(error: CogmillError) -> dict[str, Any]:
+    """Return what is printed when there is no job to show."""
+    failure = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    return {"status": "refused" if error.exit_code == 2 else "error", "failure": failure}
 
 
 def write_line(stream: TextIO, text: str) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from cogmill import runtime
-from cogmill.cli.console import Output, size_text, time_text
+from cogmill.cli.console import Output, error_document, size_text, time_text
 from cogmill.cli.options import load_settings, output_options
-from cogmill.cli.report import error_document, failure_document, job_document, next_command
+from cogmill.cli.report import failure_document, job_document, next_command
 from cogmill.cli.why import why
 from cogmill.core_machine.contracts import Cause, Job, JobStatus, Stage
 from cogmill.core_machine.transitions import wakeups

@@ -8,19 +8,20 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 import click
 
-from cogmill.cli.console import Output, abandon, open_closed, write_line
-from cogmill.cli.doctor import doctor, migrate
-from cogmill.cli.inspect import inspect
-from cogmill.cli.jobs import dismiss, jobs, retry, show
-from cogmill.cli.options import wants_json
-from cogmill.cli.report import error_document
-from cogmill.cli.run import run, submit
+from cogmill.cli.console import (
+    Output,
+    abandon,
+    error_document,
+    open_closed,
+    wants_json,
+    write_line,
+)
 from cogmill.cli.signals import INTERRUPTED, interruptible
-from cogmill.cli.validate import validate
-from cogmill.cli.worker import reconcile, worker
 from cogmill.errors import CogmillError, Refused
 from cogmill.version import VERSION
 
@@ -29,27 +30,54 @@ log = logging.getLogger(__name__)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group("cogmill", context_settings=_CONTEXT)
+#: Module and help line of each command, in the order of the list that people see.
+COMMANDS: Final = {
+    "run": ("run", "Turn SRC into COGs in DST, and wait."),
+    "inspect": ("inspect", "Show how SRC is stored, and the plan with its reasons."),
+    "submit": ("run", "Record the job that turns SRC into COGs in DST; a worker does it."),
+    "jobs": ("jobs", "List the newest jobs."),
+    "show": ("jobs", "Show a job: its stages, its result or its failure."),
+    "dismiss": ("jobs", "Cancel a job and remove what it wrote."),
+    "retry": (
+        "jobs",
+        "Make the next generation of an ended JOB; what succeeded is taken over, not done again.",
+    ),
+    "worker": ("worker", "Work on whatever is submitted."),
+    "reconcile": ("worker", "Find and repair what crashes left behind."),
+    "migrate": (
+        "doctor",
+        "Bring the database to the schema of this version; every command does so by itself.",
+    ),
+    "doctor": ("doctor", "Show what is in force, and whether each part answers."),
+    "validate": (
+        "validate",
+        "Check that COG is a Cloud Optimized GeoTIFF, and decode every block of it.",
+    ),
+}
+
+
+class _Commands(click.Group):
+    """Loads the command that is called, and no other: what it needs takes most of a short one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"cogmill.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group("cogmill", cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(VERSION, prog_name="cogmill", message="%(prog)s %(version)s")
 def cogmill() -> None:
     """Turn huge rasters into reprojected Cloud Optimized GeoTIFFs, and never lose a job."""
-
-
-for _command in (
-    run,
-    inspect,
-    submit,
-    jobs,
-    show,
-    dismiss,
-    retry,
-    worker,
-    reconcile,
-    migrate,
-    doctor,
-    validate,
-):
-    cogmill.add_command(_command)
 
 
 @click.command("mill", add_help_option=False, context_settings={"ignore_unknown_options": True})

@@ -8,13 +8,11 @@ from typing import Any
 
 from cogmill import runtime
 from cogmill.cli.asking import Asked, demand_fit, same_command
-from cogmill.cli.console import Output, size_text
+from cogmill.cli.console import Output, error_document, size_text
 from cogmill.cli.progress import watching_files
-from cogmill.cli.report import error_document, job_document, next_command
+from cogmill.cli.report import job_document, next_command
 from cogmill.cli.signals import INTERRUPTED
-from cogmill.cli.waiting import work
 from cogmill.core_machine.contracts import Job, JobStatus
-from cogmill.core_machine.worker import run_jobs
 from cogmill.errors import CogmillError, Refused
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
@@ -115,12 +113,14 @@ def _demand_apart(
 
 def run_many(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs]) -> int:
     """Work on all jobs and wait; return the exit code."""
-    with runtime.machine(settings) as machine:
+    with runtime.machine(settings, wants_child=True) as machine:
         files = _submitted(out, machine, asked, wanted)
         files = [_fitting(machine, file) for file in files]
         todo = [file.job for file in files if file.job and file.waits]
         interrupted = False
         if todo:
+            from cogmill.cli.waiting import work
+
             each = [most_children(settings, machine.state.jobs.prepared(job)) for job in todo]
             seen = watching_files(out, len(todo))
             interrupted = work(out, machine, [job.id for job in todo], seen, min(each))
@@ -129,7 +129,7 @@ def run_many(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inp
 
 def submit_many(out: Output, settings: Settings, asked: Asked, wanted: Sequence[Inputs]) -> int:
     """Record all jobs; return the exit code."""
-    with runtime.machine(settings) as machine:
+    with runtime.machine(settings, wants_child=True) as machine:
         files = _submitted(out, machine, asked, wanted)
         _show(out, machine, files)
     if waiting := sum(file.status in _OPEN for file in files):
@@ -141,6 +141,8 @@ def _submitted(
     out: Output, machine: Machine, asked: Asked, wanted: Sequence[Inputs]
 ) -> list[_File]:
     """Record the jobs, or find those that answer already; a refused file stops no other."""
+    from cogmill.core_machine.worker.run_jobs import needs_work
+
     files: list[_File] = []
     answers = machine.job_processor().submit_all(
         RasterToCog.id, wanted, priority=asked.priority, force=asked.force
@@ -150,7 +152,7 @@ def _submitted(
             files.append(_File(inputs, error=answer))
             continue
         made = answer.job.status is JobStatus.SUCCESSFUL
-        waits = run_jobs.needs_work(machine.state, answer.job)
+        waits = needs_work(machine.state, answer.job)
         files.append(_File(inputs, job=answer.job, already=made, waits=waits))
         if answer.created:
             _warn(out, machine, files[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -272,8 +271,3 @@ def demand_parent(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise Refused(f"the folder {path.parent} does not exist", "make it, or name another file")
-
-
-def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether a failure must be told as JSON too, before any option has been understood."""
-    return "--json" in (arguments or sys.argv[1:])

@@ -6,13 +6,13 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
-
-from rich.progress import BarColumn, Progress, TextColumn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cogmill.cli.console import Output, time_text
 from cogmill.core_machine.contracts import Stage
-from cogmill.core_machine.worker.run_jobs import Look
+
+if TYPE_CHECKING:
+    from cogmill.core_machine.worker.run_jobs import Look
 
 LINE_SECONDS = 10.0
 """Between two lines of the same stage."""
@@ -121,6 +121,8 @@ def watching_files(out: Output, total: int) -> Iterator[Watcher]:
     if out.quiet:
         yield lambda look: None
     elif out.draws:
+        from rich.progress import BarColumn, Progress, TextColumn
+
         progress = Progress(
             TextColumn("{task.completed:.0f} of {task.total:.0f} files"),
             BarColumn(bar_width=None),
@@ -184,6 +186,9 @@ class _Lines:
 
 @contextmanager
 def _bar(out: Output) -> Iterator[Any]:
+    # Here and not at the top: only a terminal shows it.
+    from rich.progress import BarColumn, Progress, TextColumn
+
     progress = Progress(
         TextColumn("{task.description:<9}"),
         BarColumn(bar_width=None),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
 from cogmill.core_machine.contracts import Cause, Failure, Job, JobStatus
-from cogmill.core_machine.state import StateManager
-from cogmill.errors import CogmillError
 from cogmill.job_types.raster_to_cog.request import plan_summary
 from cogmill.raster.plan.plan_summary import PlanSummary
+
+if TYPE_CHECKING:
+    from cogmill.core_machine.state import StateManager
 
 _COUNTED = ("counted", "pieces_counted")
 
@@ -94,12 +95,6 @@ def next_command(job: Job) -> str | None:
         case _:
             when = ""
     return f"next{when}: {command}"
-
-
-def error_document(error: CogmillError) -> dict[str, Any]:
-    """Return what is printed when there is no job to show."""
-    failure = {"code": error.code, "message": error.message, "remedy": error.remedy}
-    return {"status": "refused" if error.exit_code == 2 else "error", "failure": failure}
 
 
 def _outputs(outputs: JsonValue) -> tuple[JsonValue, JsonValue]:

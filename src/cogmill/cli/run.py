@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,15 +21,20 @@ from cogmill.cli.options import (
 from cogmill.cli.progress import watching
 from cogmill.cli.report import job_document, next_command
 from cogmill.cli.signals import INTERRUPTED
-from cogmill.cli.waiting import work
 from cogmill.core_machine.contracts import Job, JobStatus
-from cogmill.core_machine.orchestration import Submitted
-from cogmill.core_machine.worker import run_jobs
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.job_type import RasterToCog
-from cogmill.job_types.raster_to_cog.request import most_children, plan_summary, stage_pixels
+from cogmill.job_types.raster_to_cog.request import (
+    most_children,
+    plan_summary,
+    stage_pixels,
+    widest_stage,
+)
 from cogmill.runtime import Machine
 from cogmill.settings import Settings
+
+if TYPE_CHECKING:
+    from cogmill.core_machine.orchestration import Submitted
 
 
 @click.command("run")
@@ -57,10 +62,14 @@ def run(
     wanted = _wanted(settings, asked)
     if not isinstance(wanted, Inputs):
         return many.run_many(out, settings, asked, wanted)
-    with runtime.machine(settings) as machine:
+    with runtime.machine(settings, wants_child=True) as machine:
+        # Here and not at the top: it loads the database's side, while a child starts.
+        from cogmill.cli.waiting import work
+        from cogmill.core_machine.worker.run_jobs import needs_work
+
         submitted = _submit(machine, asked, wanted)
         job = submitted.job
-        if not run_jobs.needs_work(machine.state, job):
+        if not needs_work(machine.state, job):
             out.say(f"nothing to do: job {job.id[:12]} already made {main_output(job)}")
             out.result(job_document(machine.state, job))
             return 0
@@ -68,7 +77,9 @@ def run(
         prepared = machine.state.jobs.prepared(job)
         demand_fit(settings, prepared, job)
         seen = watching(out, job.id, stage_pixels(plan_summary(prepared)))
-        interrupted = work(out, machine, [job.id], seen, most_children(settings, prepared))
+        children = most_children(settings, prepared)
+        children = min(children, widest_stage(prepared) or children)
+        interrupted = work(out, machine, [job.id], seen, children)
         return _end(out, machine, machine.state.jobs.get(job.id), interrupted)
 
 
@@ -92,7 +103,7 @@ def submit(
     wanted = _wanted(settings, asked)
     if not isinstance(wanted, Inputs):
         return many.submit_many(out, settings, asked, wanted)
-    with runtime.machine(settings) as machine:
+    with runtime.machine(settings, wants_child=True) as machine:
         submitted = _submit(machine, asked, wanted)
         job = submitted.job
         _explain(out, machine, submitted)

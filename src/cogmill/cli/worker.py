@@ -39,7 +39,10 @@ def worker(
     """
     settings = load_settings(memory=memory, workers=workers, log_level=log_level)
     demand_memory(settings)
-    with runtime.machine(settings) as machine, draining(out.say, patient=True) as drain:
+    with (
+        runtime.machine(settings, wants_child=True) as machine,
+        draining(out.say, patient=True) as drain,
+    ):
         stop = drain.stop
         part = machine.worker()
         part.start()

@@ -34,7 +34,7 @@ def shared() -> Iterator[list[ChildProcess]]:
 @pytest.fixture
 def child(packages: None, shared: list[ChildProcess]) -> ChildProcess:
     if not shared:
-        shared.append(runtime.spawn(Settings()))
+        shared.append(runtime.spawn(Settings.load()))
     return shared[0]
 
 
@@ -118,7 +118,18 @@ def test_a_child_that_does_not_get_ready_is_killed(
 ) -> None:
     monkeypatch.setattr(process, "START_SECONDS", 0.01)
     with pytest.raises(ChildDied, match=r"no answer within 0\.01 s"):
-        runtime.spawn(Settings())
+        runtime.spawn(Settings.load()).wait_started()
+
+
+def test_a_child_that_is_prepared_is_lent_and_taken(packages: None) -> None:
+    children = SpareChildren(lambda: runtime.spawn(Settings.load()))
+    children.prepare()
+    with children.lent() as spare:
+        first = spare.get()
+    children.prepare()
+    assert children.take() is first
+    first.close()
+    children.close()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +139,7 @@ def test_a_child_that_does_not_get_ready_is_killed(
 def test_a_child_whose_talk_may_have_been_cut_short_is_not_lent_again(
     raised: BaseException, is_kept: bool
 ) -> None:
-    children = SpareChildren(lambda: runtime.spawn(Settings()))
+    children = SpareChildren(lambda: runtime.spawn(Settings.load()))
     with pytest.raises(type(raised)), children.lent() as spare:
         first = spare.get()
         raise raised

@@ -66,7 +66,8 @@ class ChildProcess:
     """A reusable `python -m cogmill.child`.
 
     It must be spawned from a thread that lives as long as the child is wanted: the kernel's
-    death signal follows the thread, not the process.
+    death signal follows the thread, not the process. It loads what it needs while its parent goes
+    on; the first who asks it something waits for that.
 
     Parameters
     ----------
@@ -91,9 +92,9 @@ class ChildProcess:
         self._stderr: deque[str] = deque(maxlen=50)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
+        self._engines: dict[str, str] | None = None
         try:
-            with self._limited(START_SECONDS):
-                self.engines = self._greet(settings)
+            self._send(frames.Hello(settings=settings))
         except BaseException:
             self.close()
             raise
@@ -108,8 +109,37 @@ class ChildProcess:
         """Whether the process runs, and was not told to end: a killed one lives on for a moment."""
         return not self._killed and self._process.poll() is None
 
+    @property
+    def engines(self) -> dict[str, str]:
+        """The engine of each job type, once it has started.
+
+        Raises
+        ------
+        ChildDied
+            It does not start; this object is spent.
+        """
+        if self._engines is None:
+            try:
+                with self._limited(START_SECONDS):
+                    self._engines = self._greeted()
+            except BaseException:
+                self.close()
+                raise
+        return self._engines
+
+    def wait_started(self) -> None:
+        """Wait until it has loaded what it needs.
+
+        Raises
+        ------
+        ChildDied
+            It does not start; this object is spent.
+        """
+        _ = self.engines
+
     def preflight(self, request: frames.PreflightRequest, timeout: float) -> Answer:
         """Run preflight, killed after `timeout` seconds."""
+        self.wait_started()
         with self._limited(timeout):
             self._send(request)
             while True:
@@ -121,6 +151,7 @@ class ChildProcess:
         self, request: frames.Examine, quiet: float, progress: Callable[[int], None]
     ) -> Answer:
         """Judge what lies somewhere, killed after `quiet` seconds without a sign of progress."""
+        self.wait_started()
         with self._limited(quiet):
             self._send(request)
         while True:
@@ -144,6 +175,7 @@ class ChildProcess:
         ChildDied
             It crashed or was killed; this object is spent.
         """
+        self.wait_started()
         wanted = {digest for digest in (request.prepared, request.shared) if digest is not None}
         for digest in sorted(wanted - self._known):
             self._send(frames.Payload(digest=digest, body=payload(digest)))
@@ -209,8 +241,7 @@ class ChildProcess:
         finally:
             timer.cancel()
 
-    def _greet(self, settings: dict[str, JsonValue]) -> dict[str, str]:
-        self._send(frames.Hello(settings=settings))
+    def _greeted(self) -> dict[str, str]:
         match self._receive():
             case frames.Ready(engines=engines):
                 return engines
@@ -296,11 +327,18 @@ class SpareChild:
             child.close()
 
     def get(self) -> ChildProcess:
-        """Return a living child."""
+        """Return a living child that has started, so that nothing is claimed for one that cannot.
+
+        Raises
+        ------
+        ChildDied
+            It does not start.
+        """
         if self._child is not None and not self._child.alive:
             self._child.close()
             self._child = None
         self._child = self._child or self._spawn()
+        self._child.wait_started()
         return self._child
 
     def release(self) -> ChildProcess | None:
@@ -326,6 +364,11 @@ class SpareChildren:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._kept: ChildProcess | None = None
+
+    def prepare(self) -> None:
+        """Start a child that is wanted soon, and let it load while the main thread goes on."""
+        if self._kept is None and threading.current_thread() is threading.main_thread():
+            self._keep(self._spawn())
 
     @contextmanager
     def lent(self) -> Iterator[SpareChild]:

@@ -123,6 +123,8 @@ def largest_task(prepared: JsonValue) -> int:
 def most_children(settings: Settings, prepared: JsonValue) -> int:
     """Return how many children may work at once on tasks as large as the job's largest.
 
+    See `widest_stage` for how many find work: of several jobs, each brings some.
+
     Parameters
     ----------
     settings : Settings
@@ -134,3 +136,18 @@ def most_children(settings: Settings, prepared: JsonValue) -> int:
     if not needed:
         return settings.workers
     return min(settings.workers, max((settings.memory - PARENT_MEMORY) // needed, 1))
+
+
+def widest_stage(prepared: JsonValue) -> int | None:
+    """Return how many tasks of a job can run at once at most; None where the plan does not say.
+
+    Parameters
+    ----------
+    prepared : JSON
+        What preflight prepared for the job.
+    """
+    summary = plan_summary(prepared)
+    if summary is None or summary.tiles.fragments:
+        return None
+    pieces = summary.tiles.pieces if summary.strategy == "two-stage" else 0
+    return max(summary.tiles.output, pieces, 1)

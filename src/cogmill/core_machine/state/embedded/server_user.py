@@ -12,8 +12,9 @@ from pathlib import Path
 from cogmill.errors import DatabaseUnavailable
 
 _ORDINARY = "set COGMILL_DATABASE_URL to a server, or run cogmill as an ordinary user"
-# The kernel looks for the right to search the folder before it follows the dot.
+# The kernel looks for the right to search a folder before it follows the dot.
 _ENTERS = "[ -e ./. ]"
+_REACHES = '[ -e "$0/." ]'
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,12 @@ class ServerUser:
         DatabaseUnavailable
             We cannot become this user, as in a container without root's rights.
         """
-        if self.name is None:
+        if self.name is None or self._can(_REACHES, Path("/"), str(folder)):
             return []
-        return [place for place in (*reversed(folder.parents), folder) if not self._enters(place)]
+        # Only now each by itself: every trial is a process.
+        return [
+            place for place in (*reversed(folder.parents), folder) if not self._can(_ENTERS, place)
+        ]
 
     def check_ownership(self, folder: Path) -> None:
         """Give a folder that is made in `folder` to this user, and remove it again.
@@ -56,10 +60,11 @@ class ServerUser:
         if self.name is not None and path.lstat().st_uid != self.uid:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
-    def _enters(self, folder: Path) -> bool:
+    def _can(self, script: str, folder: Path, *arguments: str) -> bool:
+        """Whether a script of the shell succeeds, run by this user in a folder."""
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", _ENTERS],
+                ["/bin/sh", "-c", script, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
