@@ -118,21 +118,28 @@ def server_of(home: Path, root_home: Path) -> EmbeddedServer:
     return EmbeddedServer(home, root_home=root_home, linger_seconds=0.2)
 
 
-def put_in_old_place(home: Path, root_home: Path) -> Path:
-    """Make state with one table where earlier versions of cogmill had it."""
-    folder = Places(home, root_home).old_folder
-    made = server_of(home, root_home)
+@pytest.fixture(scope="module")
+def stopped(open_folder: Path, root_home: Path) -> Path:
+    """Make the state of a stopped server with one table, to be copied."""
+    made = server_of(open_folder / "template", root_home)
     with made.lease() as lease, psycopg.connect(lease.conninfo, autocommit=True) as conn:
-        conn.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS n")
+        conn.execute("CREATE TABLE kept AS SELECT 42 AS n")
     assert idle(made.places.folder)
+    return made.places.folder
+
+
+def put_in_old_place(stopped: Path, home: Path, root_home: Path) -> Path:
+    """Put state with one table where earlier versions of cogmill had it."""
+    folder = Places(home, root_home).old_folder
     shutil.rmtree(folder, ignore_errors=True)
-    made.places.folder.rename(folder)
+    subprocess.run(["cp", "-a", stopped, folder], check=True)
     return folder
 
 
 @pytest.fixture
-def old(area: Path, root_home: Path) -> Iterator[Path]:
-    folder = put_in_old_place(area / "home", root_home)
+def old(area: Path, root_home: Path, stopped: Path) -> Iterator[Path]:
+    (area / "home").mkdir()
+    folder = put_in_old_place(stopped, area / "home", root_home)
     yield folder
     assert idle(folder)
     shutil.rmtree(folder, ignore_errors=True)
