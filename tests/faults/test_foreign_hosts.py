@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from tests.harness.processes import alive, children_of, until
 from tests.harness.site import PACE, Site
 
 from cogmill import runtime
+from cogmill.core_machine.child.process import ChildProcess
 from cogmill.core_machine.contracts import Job
 from cogmill.core_machine.worker.host import MessageHost
 from cogmill.core_machine.worker.row import WorkerRow
@@ -187,10 +189,46 @@ def test_a_worker_that_does_not_start_leaves_no_child(
     before = children_of(os.getpid())
     with monkeypatch.context() as broken:
         broken.setattr(WorkerRow, "register", refuse)
+        broken.setattr(runtime, "spawn", _spawn)  # one that nobody keeps for another test
         with pytest.raises(TransientError):
             host.process("no such job")
     assert children_of(os.getpid()) == before
     assert host.process("no such job") is False
+
+
+def test_a_child_that_starts_while_its_host_stops_ends_too(
+    site: Site, host: MessageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = site.submit(hold=True)
+    begun, go, made = threading.Event(), threading.Event(), []
+
+    def late(settings: Settings) -> ChildProcess:
+        begun.set()
+        made.append(_spawn(settings))
+        go.wait(20)
+        return made[-1]
+
+    assert [host.process(job.id) for _ in range(2)] == [True] * 2  # both plan
+    callers = [threading.Thread(target=_ended, args=(host, job)) for _ in range(2)]
+    callers[0].start()
+    until(lambda: list(site.folder.glob("[01].*")), "the first square is begun")
+    monkeypatch.setattr(runtime, "spawn", late)
+    callers[1].start()
+    assert begun.wait(20)
+    host.close()
+    go.set()
+    for caller in callers:
+        caller.join()
+    assert not made[0].alive
+
+
+def _spawn(settings: Settings) -> ChildProcess:
+    return ChildProcess(settings.for_child())
+
+
+def _ended(host: MessageHost, job: Job) -> None:
+    with contextlib.suppress(TransientError):
+        host.process(job.id)
 
 
 def _host(site: Site, job: Job, how: str) -> subprocess.Popen[str]:

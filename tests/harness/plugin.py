@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "--external needs COGMILL_TEST_CORPUS, the path of the folder with the test rasters"
         )
     _leave_the_user_alone(config)
+    # A session in the background of a script ignores Ctrl-C, and would hand that on to processes
+    # that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave_the_user_alone(config: pytest.Config) -> None:

@@ -63,8 +63,11 @@ def all_pids() -> Iterator[int]:
 
 def children_of(pid: int) -> list[int]:
     """Return the pids of a process's children."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that thread has just ended
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
 
 
 def command_line(pid: int) -> bytes:

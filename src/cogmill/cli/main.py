@@ -76,8 +76,11 @@ class _Commands(click.Group):
 
 @click.group("cogmill", cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(VERSION, prog_name="cogmill", message="%(prog)s %(version)s")
-def cogmill() -> None:
+@click.pass_context
+def cogmill(context: click.Context) -> None:
     """Turn huge rasters into reprojected Cloud Optimized GeoTIFFs, and never lose a job."""
+    # The command is loaded by now: until then Ctrl-C ends the process (see `entry`).
+    context.with_resource(interruptible())
 
 
 @click.command("mill", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -103,8 +106,7 @@ def call(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     out = Output(as_json=wants_json(arguments))
     try:
-        with interruptible():
-            code = cogmill.main(args=list(arguments), prog_name="cogmill", standalone_mode=False)
+        code = cogmill.main(args=list(arguments), prog_name="cogmill", standalone_mode=False)
         return int(code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         write_line(sys.stderr, error.format_message())

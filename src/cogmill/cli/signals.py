@@ -13,11 +13,13 @@ from types import FrameType
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = b"\x1b[?25h"
+_asked = threading.Event()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Make every one of the signals raise `KeyboardInterrupt` inside."""
+    _asked.clear()
     with _handling(_interrupt):
         yield
 
@@ -42,6 +44,8 @@ def draining(say: Callable[[str], None], *, patient: bool = False) -> Iterator[D
         True: the second signal only asks to hurry, and it takes a third to end at once.
     """
     drain = Drain()
+    if _asked.is_set():
+        raise KeyboardInterrupt
 
     def handle(signum: int, frame: FrameType | None) -> None:
         if drain.hurry.is_set() or (drain.stop.is_set() and not patient):
@@ -57,6 +61,8 @@ def draining(say: Callable[[str], None], *, patient: bool = False) -> Iterator[D
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
+    # Python drops what is raised within a callback of the collector: it is looked at again.
+    _asked.set()
     raise KeyboardInterrupt
 
 

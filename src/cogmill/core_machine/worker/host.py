@@ -100,7 +100,8 @@ class WorkerOnDemand:
         self._spawn = spawn
         self._threads = ThreadPoolExecutor(most, "cogmill-message")
         self._own = threading.local()
-        self._children: list[ChildProcess] = []
+        self._lock = threading.Lock()
+        self._children: list[ChildProcess] | None = []
 
     def start(self) -> None:
         """Make the row, and keep it alive from now on."""
@@ -119,7 +120,9 @@ class WorkerOnDemand:
         """Give back what runs, sign off and end the children."""
         self._worker.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for child in self._children:
+        with self._lock:
+            children, self._children = self._children, None
+        for child in children or ():
             child.close()
 
     def _process(self, reference: str) -> Processed:
@@ -133,14 +136,21 @@ class WorkerOnDemand:
     def _child(self) -> ChildProcess:
         """Return the living child of this thread."""
         child: ChildProcess | None = getattr(self._own, "child", None)
-        if child is not None and not child.alive:
-            self._children.remove(child)
+        if child is not None and child.alive:
+            return child
+        started = self._spawn()
+        with self._lock:
+            stopped = self._children is None
+            if self._children is not None:
+                self._children = [kept for kept in self._children if kept is not child]
+                self._children.append(started)
+        if child is not None:
             child.close()
-            child = None
-        if child is None:
-            child = self._own.child = self._spawn()
-            self._children.append(child)
-        return child
+        if stopped:
+            started.close()
+            raise _stopping()
+        self._own.child = started
+        return started
 
     def _in_thread(self, work: Callable[[], AnswerT]) -> AnswerT:
         try:
