@@ -32,7 +32,13 @@ from cogmill.core_machine.contracts import (
     Value,
 )
 from cogmill.core_machine.model.outcomes import no_room
-from cogmill.errors import CogmillError, PermanentError, Refused, SourceChanged
+from cogmill.errors import (
+    CogmillError,
+    DestinationTaken,
+    PermanentError,
+    Refused,
+    SourceChanged,
+)
 from cogmill.job_types.registry import Registry
 from cogmill.job_types.tools import Tools
 from cogmill.settings import Settings, child_budget
@@ -256,7 +262,8 @@ def _raised(error: Exception) -> frames.Raised:
     else:
         message = f"{type(error).__name__}: {error}"
         failure = Failure(code="defect", cause=cause, message=message[:1000])
-    return frames.Raised(failure=failure, refused=refused, detail=detail)
+    owns = error.owns if isinstance(error, DestinationTaken) else None
+    return frames.Raised(failure=failure, refused=refused, owns=owns, detail=detail)
 
 
 def _die_with_parent() -> None:

@@ -41,6 +41,22 @@ class Refused(CogmillError):
     exit_code = 2
 
 
+class DestinationTaken(Refused):
+    """The destination holds what this job did not write. Name an empty place, or overwrite it.
+
+    Parameters
+    ----------
+    owns : str
+        The destination, by the name that jobs own it under.
+    """
+
+    code = "destination-taken"
+
+    def __init__(self, message: str, remedy: str, owns: str) -> None:
+        super().__init__(message, remedy)
+        self.owns = owns
+
+
 class PermanentError(CogmillError):
     """Work failed in a way that a repetition cannot mend. The job fails."""
 

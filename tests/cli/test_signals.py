@@ -61,3 +61,22 @@ def test_an_interruption_before_there_is_a_job_is_told_to_programs_too(
     monkeypatch.setattr(jobs, "callback", interrupted)
     assert main.call(["jobs", "--json"]) == signals.INTERRUPTED
     assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
+
+
+class Dropper:
+    """Interrupts while Python collects it, which drops whatever the handler raises."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_that_python_drops_is_seen_before_work_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    with signals.interruptible():
+        Dropper()
+        assert [given.exc_type for given in dropped] == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt), signals.draining(print):
+            pytest.fail("work began")

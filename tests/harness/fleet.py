@@ -60,6 +60,7 @@ class Fleet:
         self.reconciler = SystemReconciler(self.state, self.publisher)
         self.processes: list[subprocess.Popen[str]] = []
         self._workers: list[Worker] = []
+        self._spare: list[SpareChildren] = []
 
     # Jobs
 
@@ -168,12 +169,13 @@ class Fleet:
     def work(self, only_jobs: Sequence[str] | None = None) -> Worker:
         """Start a worker in this process; of a job that is not, it only beats and repairs."""
         settings = Settings.load(pace=self.pace, workers=1, memory=GIBIBYTE, host="here")
+        self._spare.append(children := SpareChildren(lambda: runtime.spawn(settings)))
         machine = runtime.Machine(
             settings=settings,
             state=self.state,
             types=self.types,
             publisher=self.publisher,
-            children=SpareChildren(lambda: runtime.spawn(settings)),
+            children=children,
         )
         worker = machine.worker(only_jobs)
         self._workers.append(worker)
@@ -247,7 +249,8 @@ class Fleet:
             process.kill()
         for process in self.processes:
             process.communicate()
-        self._children.close()
+        for children in (self._children, *self._spare):
+            children.close()
         self.database.close()
 
 

@@ -60,6 +60,7 @@ class Site:
         self.folder = folder
         self.database = Database(conninfo, restart=held.ensure_running)
         self.state = StateManager(self.database)
+        self._used: list[SpareChildren] = []
         self.use(Settings.load(pace=PACE, workers=2, memory=2**30, host="here"))
         self.workers: list[Worker] = []
         self.processes: list[subprocess.Popen[str]] = []
@@ -67,12 +68,13 @@ class Site:
     def use(self, settings: Settings) -> None:
         """Work with other settings from now on."""
         self.settings = settings
+        self._used.append(children := SpareChildren(lambda: runtime.spawn(settings)))
         self.machine = runtime.Machine(
             settings=settings,
             state=self.state,
             types=Registry.load(),
             publisher=NotifyPublisher(self.state),
-            children=SpareChildren(lambda: runtime.spawn(settings)),
+            children=children,
         )
 
     def submit(self, type_id: str = "toy", **inputs: Any) -> Job:
@@ -156,7 +158,8 @@ class Site:
         for process in self.processes:
             process.kill()
             process.communicate()
-        self.machine.children.close()
+        for children in self._used:
+            children.close()
         self.database.close()
 
 

@@ -28,7 +28,7 @@ class Output:
     as_json : bool
         True: the result is one JSON object on standard output.
     quiet : bool
-        True: nothing but errors is said to people.
+        True: nothing but errors is said to people, and that what was interrupted can be resumed.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:

@@ -117,7 +117,7 @@ def call(arguments: Sequence[str]) -> int:
         log.debug("the whole story", exc_info=True)
         return _told(out, error)
     except (click.Abort, KeyboardInterrupt):
-        out.say("interrupted; the same command resumes what was submitted")
+        out.error("interrupted; the same command resumes what was submitted")
         out.result({"status": "interrupted", "failure": None})
         return INTERRUPTED
     except BrokenPipeError:

@@ -184,7 +184,7 @@ def _end(out: Output, machine: Machine, files: Sequence[_File], interrupted: boo
     _show(out, machine, files)
     left = sum(file.status in _OPEN for file in files)
     if interrupted and left:
-        out.say(f"{left} files are not done; the same command resumes them: {same_command()}")
+        out.error(f"{left} files are not done; the same command resumes them: {same_command()}")
         return INTERRUPTED
     return _exit_code(files)
 

@@ -134,7 +134,9 @@ def _explain(out: Output, machine: Machine, submitted: Submitted) -> None:
         return
     summary = plan_summary(machine.state.jobs.prepared(submitted.job))
     if summary is not None:
-        out.say(f"{summary.strategy}: {summary.reason}")
+        width, height = summary.target_grid.width, summary.target_grid.height
+        done = "copied exactly" if summary.warp is None else "reprojected"
+        out.say(f"{width} x {height} pixels are {done}; `cogmill inspect` says how and why")
         for warning in summary.warnings:
             out.say(f"warning: {warning}")
 
@@ -154,5 +156,6 @@ def _end(out: Output, machine: Machine, job: Job, interrupted: bool) -> int:
             out.say(command)
         return 1
     if interrupted:
-        out.say(f"job {job.id[:12]} is not done; the same command resumes it: {same_command()}")
+        # To a quiet command too: nothing else tells that what was done is kept.
+        out.error(f"job {job.id[:12]} is not done; the same command resumes it: {same_command()}")
     return INTERRUPTED

@@ -44,8 +44,6 @@ def draining(say: Callable[[str], None], *, patient: bool = False) -> Iterator[D
         True: the second signal only asks to hurry, and it takes a third to end at once.
     """
     drain = Drain()
-    if _asked.is_set():
-        raise KeyboardInterrupt
 
     def handle(signum: int, frame: FrameType | None) -> None:
         if drain.hurry.is_set() or (drain.stop.is_set() and not patient):
@@ -55,6 +53,9 @@ def draining(say: Callable[[str], None], *, patient: bool = False) -> Iterator[D
         (drain.hurry if drain.stop.is_set() else drain.stop).set()
 
     with _handling(handle):
+        # Looked at under the new handler, so that no signal falls between the two.
+        if _asked.is_set():
+            raise KeyboardInterrupt
         yield drain
         if drain.stop.is_set():
             say("interrupted: unfinished tasks were given back")

@@ -34,6 +34,7 @@ def worker(
 ) -> int:
     """Work on whatever is submitted.
 
+    With --until-idle it names the jobs that failed meanwhile, and ends with 1 where there are any.
     Ctrl-C or SIGTERM lets running tasks end within a grace, then gives them back; a second one
     gives them back at once.
     """
@@ -46,6 +47,7 @@ def worker(
         stop = drain.stop
         part = machine.worker()
         part.start()
+        begun = part.incarnation
         out.say(
             f"worker {str(part.incarnation)[:8]}: {settings.workers} children, "
             f"{size_text(settings.memory)} of memory"
@@ -57,8 +59,19 @@ def worker(
                 stop.wait()
         finally:
             part.stop(settings.effective_pace.grace, drain.hurry)
-        out.result({"worker": str(part.incarnation), "interrupted": stop.is_set()})
-        return INTERRUPTED if until_idle and stop.is_set() else 0
+        failed = machine.state.jobs.failed_beside(begun) if until_idle else []
+        for job in failed:
+            out.error(f"job {job.id[:12]} failed: {job.failure}; see `cogmill show {job.id[:12]}`")
+        out.result(
+            {
+                "worker": str(part.incarnation),
+                "interrupted": stop.is_set(),
+                "failed": [job.id for job in failed],
+            }
+        )
+        if until_idle and stop.is_set():
+            return INTERRUPTED
+        return 1 if failed else 0
 
 
 def _until_idle(machine: Machine, part: Worker, stop: threading.Event) -> None:

@@ -58,6 +58,7 @@ from cogmill.errors import (
     CogmillError,
     DatabaseUnavailable,
     DestinationBusy,
+    DestinationTaken,
     Refused,
     TransientError,
 )
@@ -219,7 +220,10 @@ class JobProcessor:
                 inputs=request.inputs.model_dump(mode="json"),
                 previous=None if newest is None else self._state.generations.previous(lineage),
             )
-            found, intact = preflight(child, asked)
+            try:
+                found, intact = preflight(child, asked)
+            except DestinationTaken as taken:
+                raise self._named(taken, lineage) from None
             engine = child.engines[job_type.id]
             if newest and intact and not request.anew and _same(newest, found, engine):
                 return Submitted(job=newest, created=False)
@@ -232,6 +236,17 @@ class JobProcessor:
                 wakeups.flush(self._state, self._publisher)
                 return Submitted(job=job, created=True)
         raise TransientError("other submits of the same job keep overtaking this one", "try again")
+
+    def _named(self, taken: DestinationTaken, lineage: str) -> DestinationTaken:
+        """Add to a refusal which job made what lies there, where it was one of other inputs."""
+        maker = self._state.generations.maker(taken.owns)
+        if maker is None or maker.lineage == lineage:
+            return taken
+        message = (
+            f"{taken.message}: job {maker.id[:12]} was the last to write there, for another source "
+            f"or with other options (`cogmill show {maker.id[:12]}`)"
+        )
+        return DestinationTaken(message, taken.remedy, taken.owns)
 
     def _await_clean(self, owns: str | None, busy: DestinationBusy) -> None:
         """Wait until nobody removes anything from a destination; then what lies there is judged.

@@ -161,11 +161,15 @@ class Returned(Value):
 
 
 class Raised(Value):
-    """The work failed; `refused` says that the input is wrong (preflight)."""
+    """The work failed; `refused` says that the input is wrong (preflight).
+
+    `owns` is the destination where it is that which holds what another job wrote.
+    """
 
     kind: Literal["raised"] = "raised"
     failure: Failure
     refused: bool = False
+    owns: str | None = None
     detail: Told = ""
 
 

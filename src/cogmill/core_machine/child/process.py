@@ -91,9 +91,9 @@ class ChildProcess:
         self._known: set[str] = set()
         self._stderr: deque[str] = deque(maxlen=50)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
-        self._drain.start()
         self._engines: dict[str, str] | None = None
         try:
+            self._drain.start()
             self._send(frames.Hello(settings=settings))
         except BaseException:
             self.close()
@@ -210,7 +210,8 @@ class ChildProcess:
         """Kill the child and reap it."""
         self.kill()
         self._process.wait()
-        self._drain.join(timeout=1)
+        if self._drain.ident is not None:  # it cannot be started where threads are short
+            self._drain.join(timeout=1)
         streams = [self._process.stdin, self._process.stdout]
         if not self._drain.is_alive():
             # Otherwise a process that the child started holds the pipe, and to close would wait.

@@ -55,6 +55,12 @@ class Generations:
             row = fetch_one(conn, "newest_generation", lineage=lineage)
         return job_from(row) if row else None
 
+    def maker(self, owns: str) -> Job | None:
+        """Return the job of any lineage that published into a destination last."""
+        with self._database.transaction() as conn:
+            row = fetch_one(conn, "last_maker", owns=owns)
+        return job_from(row) if row else None
+
     def previous(self, lineage: str) -> Previous | None:
         """Return what ended generations of a lineage left, None where there is none."""
         with self._database.transaction() as conn:

@@ -7,7 +7,7 @@ import logging
 from cogmill.core_machine.child import frames
 from cogmill.core_machine.child.process import ChildDied, ChildProcess
 from cogmill.core_machine.contracts import Preflight
-from cogmill.errors import PermanentError, Refused
+from cogmill.errors import DestinationTaken, PermanentError, Refused
 from cogmill.telemetry import event
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ def preflight(child: ChildProcess, request: frames.PreflightRequest) -> tuple[Pr
 
     Raises
     ------
+    DestinationTaken
+        The destination holds what another job wrote.
     Refused
         The job type refused the input, or looking at it ended badly.
     PermanentError
@@ -44,6 +46,8 @@ def preflight(child: ChildProcess, request: frames.PreflightRequest) -> tuple[Pr
             made = Preflight.model_validate(found)
             event("preflight", **made.event)
             return made, bool(intact)
+        case frames.Raised(failure=failure, refused=True, owns=str(owns)):
+            raise DestinationTaken(failure.message, failure.remedy, owns)
         case frames.Raised(failure=failure, refused=True):
             raise Refused(failure.message, failure.remedy)
         case frames.Raised(failure=failure, detail=detail):

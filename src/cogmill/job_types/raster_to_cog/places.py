@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from cogmill.catalogue.manifest import MANIFEST_NAME, parse_manifest
 from cogmill.core_machine.contracts import JobView, Previous
-from cogmill.errors import Refused
+from cogmill.errors import DestinationTaken, Refused
 from cogmill.job_types.raster_to_cog.inputs import Inputs
 from cogmill.job_types.raster_to_cog.outputs import Outputs
 from cogmill.job_types.tools import Tools
@@ -94,8 +94,10 @@ def check_destination(
 
     Raises
     ------
+    DestinationTaken
+        It holds foreign files.
     Refused
-        It holds the source, or foreign files, or it or the staging area is not writable.
+        It holds the source, or it or the staging area is not writable.
     """
     storage = tools.storage
     target = storage.resolve_destination(destination)
@@ -120,9 +122,10 @@ def check_destination(
         if ours.get(found.location) == found.size:
             older[found.location] = found.version
         elif not (overwrite or _is_note_on(found.location, ours)):
-            raise Refused(
+            raise DestinationTaken(
                 f"the destination holds {found.location}, which this job did not write",
                 "name an empty place, or add --overwrite",
+                str(storage.canonical(destination)),
             )
     return older
 

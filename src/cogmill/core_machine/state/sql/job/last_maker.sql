@@ -1,0 +1,5 @@
+SELECT job.*
+FROM cogmill.job
+WHERE owns = %(owns)s AND status = 'successful'
+ORDER BY finished_at DESC
+LIMIT 1
