@@ -178,6 +178,40 @@ def test_several_processes_share_one_home(mill: Mill, source: Path, tmp_path: Pa
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
+def test_a_worker_names_the_job_that_failed_beside_it_and_ends_with_1(
+    mill: Mill, source: Path, tmp_path: Path
+) -> None:
+    changing = tmp_path / "changing.tif"
+    changing.write_bytes(source.read_bytes())
+    job = mill("submit", changing, tmp_path / "out.tif", *TO_WEB).document["job_id"]
+    with changing.open("ab") as file:
+        file.write(b"x")
+    worked = mill("worker", "--until-idle", "--quiet")
+    assert (worked.exit_code, worked.document["failed"]) == (1, [job])
+    assert f"job {job[:12]} failed: {changing} changed" in worked.said
+    assert f"`cogmill show {job[:12]}`" in worked.said
+    again = mill("worker", "--until-idle")
+    assert (again.exit_code, again.document["failed"]) == (0, [])
+
+
+def test_other_options_into_an_earlier_output_name_the_job_that_made_it(
+    mill: Mill, source: Path, tmp_path: Path
+) -> None:
+    made = mill.run(source, tmp_path / "out.tif", "--co", "LEVEL=1")
+    assert made.said.splitlines()[0].endswith("copied exactly; `cogmill inspect` says how and why")
+    refused = mill("run", source, tmp_path / "out.tif", "--co", "LEVEL=9")
+    assert refused.exit_code == 2
+    assert refused.document["failure"]["code"] == "destination-taken"
+    assert f"job {made.document['job_id'][:12]} was the last to write there" in refused.said
+    # What lies there may also be nobody's, or that of a job of the same options, since changed.
+    (tmp_path / "foreign.tif").write_bytes(source.read_bytes())
+    (tmp_path / "out.tif").write_bytes(source.read_bytes())
+    for name, level in (("foreign", 9), ("out", 1)):
+        refused = mill("run", source, tmp_path / f"{name}.tif", "--co", f"LEVEL={level}")
+        assert refused.exit_code == 2
+        assert "was the last to write there" not in refused.said
+
+
 def test_run_joins_a_job_that_was_submitted(mill: Mill, source: Path, tmp_path: Path) -> None:
     submitted = mill("submit", source, tmp_path / "out", *TO_WEB)
     ran = mill.run(source, tmp_path / "out", *TO_WEB)

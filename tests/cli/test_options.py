@@ -359,7 +359,7 @@ def test_rio_mill_is_cogmill_run(capfd: pytest.CaptureFixture[str]) -> None:
     assert "average" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["out.vrt", "out.JP2", "sub/out.nc"])
+@pytest.mark.parametrize("name", ["out.vrt", "out.JP2", "sub/out.nc", "out.gtiff", "out.cog"])
 def test_a_folder_named_like_another_format_is_refused_with_both_spellings(
     name: str, tmp_path: Path
 ) -> None:

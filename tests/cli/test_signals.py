@@ -59,8 +59,10 @@ def test_an_interruption_before_there_is_a_job_is_told_to_programs_too(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(jobs, "callback", interrupted)
-    assert main.call(["jobs", "--json"]) == signals.INTERRUPTED
-    assert json.loads(capsys.readouterr().out)["status"] == "interrupted"
+    assert main.call(["jobs", "--json", "--quiet"]) == signals.INTERRUPTED
+    told = capsys.readouterr()
+    assert json.loads(told.out)["status"] == "interrupted"
+    assert "the same command resumes" in told.err
 
 
 class Dropper:

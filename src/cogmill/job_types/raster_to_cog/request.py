@@ -19,7 +19,7 @@ from cogmill.settings import PARENT_MEMORY, Settings
 from cogmill.storage.location import Location
 from cogmill.storage.store import Storage
 
-#: Endings of GDAL's other raster formats that people convert to.
+#: Endings of raster formats that people convert to, and that are no ending of one COG.
 _OTHER_FORMATS: Final = frozenset(
     [
         ".vrt",
@@ -40,6 +40,10 @@ _OTHER_FORMATS: Final = frozenset(
         ".ecw",
         ".sid",
         ".grd",
+        # Not endings of one COG here: it would be a folder all the same.
+        ".gtiff",
+        ".gtif",
+        ".cog",
     ]
 )
 
@@ -82,11 +86,11 @@ def raster_inputs(
 
 
 def _refuse_other_format(target: Location) -> None:
-    """Refuse a folder that is named like a raster of another format: it is hardly meant."""
+    """Refuse a folder that is named like a file of a raster format: it is hardly meant."""
     suffix = posixpath.splitext(target.name)[1].lower()
     if not target.is_collection and suffix in _OTHER_FORMATS:
         raise Refused(
-            f"{target} is named like a raster of another format, and cogmill makes GeoTIFFs alone",
+            f"{target} is named like a raster of another format; one COG ends in .tif or .tiff",
             f"write {target.parent.join(target.stem)}.tif for one COG, or {target}/ for a folder "
             "of tiles with a mosaic.vrt",
         )

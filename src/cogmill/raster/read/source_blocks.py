@@ -223,7 +223,7 @@ def fill_value(nodata: float | None, dtype: str) -> Any:
         return kind.type(0)
     if kind.kind in "iu":
         info = np.iinfo(kind)
-        return kind.type(0 if np.isnan(nodata) else min(max(int(nodata), info.min), info.max))
+        return kind.type(0 if np.isnan(nodata) else int(min(max(nodata, info.min), info.max)))
     return kind.type(nodata)
 
 
