@@ -75,7 +75,7 @@ class Dropper:
 def test_an_interruption_that_python_drops_is_seen_before_work_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dropped = []
+    dropped: list[sys.UnraisableHookArgs] = []
     monkeypatch.setattr(sys, "unraisablehook", dropped.append)
     with signals.interruptible():
         Dropper()

@@ -255,6 +255,25 @@ def test_a_home_on_a_read_only_mount_is_refused_by_its_name(area: Path, root_hom
     assert str(home) in err
 
 
+def test_a_read_only_place_for_root_s_programs_is_named_with_what_helps(
+    area: Path, root_home: Path
+) -> None:
+    within = f"mkdir -p {root_home}; mount -t tmpfs -o ro tmpfs {root_home}"
+    ended = use(area / "home", root_home, within=within)
+    _, err = ended.communicate(timeout=100)
+    assert f"programs in {root_home}: Read-only file system" in err
+    assert "run cogmill as an ordinary user" in err
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 22)], ids=["name", "path"])
+def test_a_home_whose_name_is_too_long_is_refused_in_a_short_sentence(
+    area: Path, root_home: Path, name: str
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match="cannot be used: File name too long") as caught:
+        server_of(area / name, root_home)
+    assert len(caught.value.message) < 200
+
+
 def test_two_containers_one_after_the_other_share_the_state_of_one_volume(
     area: Path, root_home: Path
 ) -> None:

@@ -9,6 +9,9 @@ from psycopg import Connection
 from cogmill.core_machine.state.database.database import Database
 from cogmill.core_machine.state.database.rows import execute, fetch_one
 
+BATCH = 1000
+"""So many rows of each table are removed at a time."""
+
 
 class Reconciliations:
     """The record of what the reconciler found and did, and why."""
@@ -52,11 +55,11 @@ class Reconciliations:
             row = fetch_one(conn, "last_sweep")
         return None if row is None or row["seconds"] is None else float(row["seconds"])
 
-    def prune(self, age: float, limit: int = 1000) -> int:
+    def prune(self, age: float) -> int:
         """Remove events, ended workers and sweeps older than `age` seconds, a batch of each."""
 
         def work(conn: Connection[Any]) -> int:
             names = ("prune_events", "prune_workers", "prune_sweeps")
-            return sum(execute(conn, name, age=age, limit=limit) for name in names)
+            return sum(execute(conn, name, age=age, limit=BATCH) for name in names)
 
         return self._database.run(work, name="prune", repeatable=True)

@@ -28,6 +28,8 @@ from cogmill.core_machine.state.database.statements import statement
 from cogmill.core_machine.state.recording import INLINE_LIMIT, record_event, store_payload
 from cogmill.errors import PermanentError
 
+PASSED_OVER_SECONDS = 10.0
+"""So long a task that does not fit is passed over; then all wait for it."""
 MOST_PASSED_OVER = 50  # each is a transaction, and who claims does not beat meanwhile
 
 
@@ -80,9 +82,7 @@ class Tasks:
         self._database = database
         self._unreadable: set[int] = set()
 
-    def claim(
-        self, incarnation: UUID, free: int, patience: float = 10.0, job_id: str | None = None
-    ) -> Task | None:
+    def claim(self, incarnation: UUID, free: int, job_id: str | None = None) -> Task | None:
         """Claim the first due task that this worker can take, as a new attempt.
 
         A row that it cannot read is left to others; `MOST_PASSED_OVER` a call hold up none behind.
@@ -91,8 +91,6 @@ class Tasks:
         ----------
         free : int
             Bytes of the worker's budget that no running child has been promised.
-        patience : float
-            Seconds for which a task that does not fit is passed over; then all wait for it.
         job_id : str, optional
             Claim of this job only.
         """
@@ -100,8 +98,8 @@ class Tasks:
         def work(conn: Connection[Any]) -> Task | None:
             execute(conn, "claim_in_order")
             row = fetch_one(
-                conn, "claim_task", incarnation=incarnation, free=free, patience=patience,
-                job_id=job_id, unreadable=[*self._unreadable],
+                conn, "claim_task", incarnation=incarnation, free=free,
+                patience=PASSED_OVER_SECONDS, job_id=job_id, unreadable=[*self._unreadable],
             )  # fmt: skip
             if row is None:
                 return None

@@ -41,6 +41,7 @@ _BYTES_TO_MAKE = 200 * 2**20
 _BYTES_TO_START = 32 * 2**20
 _SWEPT_SOCKET_SECONDS = 5.0
 _FULL = "No space left on device"
+_SHOWN = 80
 # The shell forks, tells the pid and ends: so the process belongs to init and not to the tree of
 # whoever happened to start it.
 _DETACH = '"$@" </dev/null >&2 & echo $!'
@@ -124,6 +125,11 @@ class EmbeddedServer:
         How long the server outlives its last user.
     patience_seconds : float
         How long a start may take, crash recovery included.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The home has no name that the operating system takes, or cannot be looked into.
     """
 
     def __init__(
@@ -134,7 +140,12 @@ class EmbeddedServer:
         linger_seconds: float = 1.0,
         patience_seconds: float = 120.0,
     ) -> None:
-        self.places = choose(home.resolve(), root_home.resolve())
+        try:
+            self.places = choose(home.resolve(), root_home.resolve())
+        except OSError as error:
+            # Whole, a name that is too long would hide why.
+            message = f"COGMILL_HOME {str(home)[:_SHOWN]!r} cannot be used: {error.strerror}"
+            raise DatabaseUnavailable(message, ELSEWHERE) from error
         self._linger_seconds = linger_seconds
         self._patience_seconds = patience_seconds
 
@@ -300,8 +311,7 @@ class EmbeddedServer:
         installation = binaries.wheel_installation()
         if places.as_root:
             places.check_reach()
-            places.make_open(places.root_home)
-            installation = binaries.copied_installation(places.root_home)
+            installation = self._copied_binaries()
         self._make_data(installation)
         places.make_socket_folder()
         # We got the lock that every process of the server inherits: so none of them lives, and
@@ -319,6 +329,20 @@ class EmbeddedServer:
         pid = self._detach(command, server_lock, places.user)
         os.pwrite(server_lock, json.dumps({"pid": pid, "machine": pid_namespace()}).encode(), 0)
         return log_start
+
+    def _copied_binaries(self) -> Path:
+        """Return the copy of PostgreSQL's programs that root's server runs."""
+        root_home = self.places.root_home
+        try:
+            self.places.make_open(root_home)
+            return binaries.copied_installation(root_home)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            message = f"root's PostgreSQL has its programs in {root_home}: {error.strerror}"
+            remedy = "mount something there that can be written to, run cogmill as an ordinary user"
+            remedy += ", or set COGMILL_DATABASE_URL to a server"
+            raise DatabaseUnavailable(message, remedy) from error
 
     def _detach(self, command: Sequence[str], inherited: int, user: ServerUser | None) -> int:
         """Run a command in a session of its own and return its pid; it inherits one descriptor."""
