@@ -242,11 +242,9 @@ class JobProcessor:
         maker = self._state.generations.maker(taken.owns)
         if maker is None or maker.lineage == lineage:
             return taken
-        message = (
-            f"{taken.message}: job {maker.id[:12]} was the last to write there, for another source "
-            f"or with other options (`cogmill show {maker.id[:12]}`)"
-        )
-        return DestinationTaken(message, taken.remedy, taken.owns)
+        name = maker.id[:12]
+        why = f"job {name} was the last to write there, for other inputs (`cogmill show {name}`)"
+        return DestinationTaken(f"{taken.message}: {why}", taken.remedy, taken.owns)
 
     def _await_clean(self, owns: str | None, busy: DestinationBusy) -> None:
         """Wait until nobody removes anything from a destination; then what lies there is judged.
