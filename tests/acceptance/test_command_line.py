@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -176,6 +177,23 @@ def test_several_processes_share_one_home(mill: Mill, source: Path, tmp_path: Pa
     shown = mill("show", submitted.document["job_id"]).document
     assert shown["status"] == "successful"
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_worker_that_ends_when_idle_names_what_failed_meanwhile(
+    mill: Mill, source: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.tif"
+    shutil.copy(source, changed)
+    job = mill("submit", changed, tmp_path / "out", *TO_WEB, "--memory", "1GB").document["job_id"]
+    with changed.open("ab") as file:
+        file.write(b"x")
+    worked = mill("worker", "--until-idle", "--workers", "1", "--memory", "1GB")
+    assert worked.exit_code == 1
+    assert worked.document["failed"] == [job]
+    assert f"job {job[:12]} failed: " in worked.said
+    assert f"`cogmill show {job[:12]}`" in worked.said
+    # It is no failure of the next worker.
+    assert mill("worker", "--until-idle", "--workers", "1").document["failed"] == []
 
 
 def test_run_joins_a_job_that_was_submitted(mill: Mill, source: Path, tmp_path: Path) -> None:

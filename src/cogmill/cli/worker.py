@@ -21,7 +21,10 @@ IDLE_LOOKS = 3
 
 
 @click.command("worker")
-@click.option("--until-idle", is_flag=True, help="End when there is nothing left to do.")
+@click.option(
+    "--until-idle", is_flag=True,
+    help="End when there is nothing left to do; with 1 where a job has failed meanwhile.",
+)  # fmt: skip
 @worker_options
 @output_options
 def worker(
@@ -46,6 +49,7 @@ def worker(
         stop = drain.stop
         part = machine.worker()
         part.start()
+        begun_as = part.incarnation
         out.say(
             f"worker {str(part.incarnation)[:8]}: {settings.workers} children, "
             f"{size_text(settings.memory)} of memory"
@@ -57,8 +61,19 @@ def worker(
                 stop.wait()
         finally:
             part.stop(settings.effective_pace.grace, drain.hurry)
-        out.result({"worker": str(part.incarnation), "interrupted": stop.is_set()})
-        return INTERRUPTED if until_idle and stop.is_set() else 0
+        failed = machine.state.jobs.failed_since(begun_as) if until_idle else []
+        for job in failed:
+            out.error(f"job {job.id[:12]} failed: {job.failure}; see `cogmill show {job.id[:12]}`")
+        out.result(
+            {
+                "worker": str(part.incarnation),
+                "interrupted": stop.is_set(),
+                "failed": [job.id for job in failed],
+            }
+        )
+        if until_idle and stop.is_set():
+            return INTERRUPTED
+        return 1 if failed else 0
 
 
 def _until_idle(machine: Machine, part: Worker, stop: threading.Event) -> None:

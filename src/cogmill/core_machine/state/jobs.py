@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 from pydantic import JsonValue
@@ -99,6 +100,11 @@ class Jobs:
         """Return the failed jobs of a cause that nobody has retried, the oldest first."""
         with self._database.transaction() as conn:
             return [row["id"] for row in fetch(conn, "failed_jobs", cause=cause)]
+
+    def failed_since(self, incarnation: UUID) -> list[Job]:
+        """Return the jobs that have failed since a worker began, the first one first."""
+        with self._database.transaction() as conn:
+            return [job_from(row) for row in fetch(conn, "failed_since", incarnation=incarnation)]
 
     def stages(self, job_id: str) -> list[Stage]:
         """Return the stages of a job with the counts of their tasks."""
