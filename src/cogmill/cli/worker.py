@@ -21,7 +21,10 @@ IDLE_LOOKS = 3
 
 
 @click.command("worker")
-@click.option("--until-idle", is_flag=True, help="End when there is nothing left to do.")
+@click.option(
+    "--until-idle", is_flag=True,
+    help="End when there is nothing left to do; with 1 where a job has failed meanwhile.",
+)  # fmt: skip
 @worker_options
 @output_options
 def worker(
@@ -34,7 +37,6 @@ def worker(
 ) -> int:
     """Work on whatever is submitted.
 
-    With --until-idle it names the jobs that failed meanwhile, and ends with 1 where there are any.
     Ctrl-C or SIGTERM lets running tasks end within a grace, then gives them back; a second one
     gives them back at once.
     """
@@ -47,7 +49,7 @@ def worker(
         stop = drain.stop
         part = machine.worker()
         part.start()
-        begun = part.incarnation
+        begun_as = part.incarnation
         out.say(
             f"worker {str(part.incarnation)[:8]}: {settings.workers} children, "
             f"{size_text(settings.memory)} of memory"
@@ -59,7 +61,7 @@ def worker(
                 stop.wait()
         finally:
             part.stop(settings.effective_pace.grace, drain.hurry)
-        failed = machine.state.jobs.failed_beside(begun) if until_idle else []
+        failed = machine.state.jobs.failed_since(begun_as) if until_idle else []
         for job in failed:
             out.error(f"job {job.id[:12]} failed: {job.failure}; see `cogmill show {job.id[:12]}`")
         out.result(

@@ -101,11 +101,10 @@ class Jobs:
         with self._database.transaction() as conn:
             return [row["id"] for row in fetch(conn, "failed_jobs", cause=cause)]
 
-    def failed_beside(self, incarnation: UUID) -> list[Job]:
-        """Return the jobs that failed while a worker was there and that nobody has retried."""
+    def failed_since(self, incarnation: UUID) -> list[Job]:
+        """Return the jobs that have failed since a worker began, the first one first."""
         with self._database.transaction() as conn:
-            rows = fetch(conn, "failed_beside", incarnation=incarnation)
-        return [job_from(row) for row in rows]
+            return [job_from(row) for row in fetch(conn, "failed_since", incarnation=incarnation)]
 
     def stages(self, job_id: str) -> list[Stage]:
         """Return the stages of a job with the counts of their tasks."""
