@@ -17,11 +17,13 @@ from tests.harness.reference import (
     make_spec,
     reference_warp,
     rounded,
+    suggested,
 )
 from tests.harness.warping import by_windows, differing, odd_windows, valid_share, whole_image
 
 from cogmill.errors import Refused, SourceWindowTooSmall
 from cogmill.raster.gdal import environment
+from cogmill.raster.geometry.crs import crs_text
 from cogmill.raster.geometry.grid import Grid, Window
 from cogmill.raster.geometry.held_pixels import HeldPixels
 from cogmill.raster.warp import footprint as footprints
@@ -86,6 +88,22 @@ def test_every_pair_of_systems_is_the_same_however_it_is_cut(place: str) -> None
     expected = whole_image(spec, held)
     assert valid_share(spec, expected) > 0.02
     assert differing(by_windows(spec, held, odd_windows(spec)), expected) == 0
+
+
+def test_windows_beyond_the_limb_of_a_projection_are_not_valid() -> None:
+    world = Grid(
+        crs=crs_text("EPSG:4326"), transform=(-180.0, 0.6, 0.0, 90.0, 0.0, -0.6),
+        width=600, height=300,
+    )  # fmt: skip
+    spec = suggested(
+        world, "+proj=ortho +lat_0=40 +lon_0=10 +datum=WGS84", KINDS["uint8x3"], "bilinear"
+    )
+    held = make_held(spec)
+    expected = warp(spec, held, spec.target.window)
+    assert expected.mask is not None
+    assert not expected.mask[:5, :150].any()
+    found = by_windows(spec, held, odd_windows(spec))
+    assert differing(found, (expected.pixels, expected.mask)) == 0
 
 
 def test_regions_of_any_size_give_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

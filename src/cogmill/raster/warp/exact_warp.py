@@ -117,7 +117,9 @@ def _warp_chunks(spec: WarpSpec, held: HeldPixels, needs: Footprint, result: War
             demand_readable(dem) if dem else nullcontext(),
             within_projections() if spec.within_projection else nullcontext(),
         ):
-            found = _read(document, region, into, held)
+            # GDAL writes nothing, and says nothing, where no place of a region leads to the source.
+            found = _blank(spec, region) if into is None else into
+            _read(document, region, found, held)
         inner = part.shift(-region.col_off, -region.row_off).slices
         if into is None:
             result.pixels[:, rows, cols] = found[: spec.planes, inner[0], inner[1]]
@@ -133,12 +135,23 @@ def _dem(spec: WarpSpec) -> str | None:
     return None if ground is None else ground.path
 
 
-def _read(document: str, region: Window, into: Array | None, held: HeldPixels) -> Array:
+def _blank(spec: WarpSpec, region: Window) -> Array:
+    """Return pixels of a region that are not valid, with the band that tells so where there is one.
+
+    Shape ``(plane, row, col)``.
+    """
+    fill = [*spec.fill(), *[0.0] * spec.target_mask]
+    blank = np.empty((len(fill), region.height, region.width), spec.dtype)
+    blank[...] = np.array(fill).reshape(-1, 1, 1)
+    return blank
+
+
+def _read(document: str, region: Window, into: Array, held: HeldPixels) -> None:
     at = RasterioWindow(region.col_off, region.row_off, region.width, region.height)
     try:
         # Opened for each region, so that the cached blocks of an alpha band go with it.
         with rasterio.open(document) as dataset:
-            return np.asarray(dataset.read(window=at, out=into))
+            dataset.read(window=at, out=into)
     except RasterioIOError as error:
         raise _explained(error, region, held) from error
 

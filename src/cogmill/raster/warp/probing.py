@@ -64,7 +64,8 @@ def proj_disagreement(ends: tuple[str, str], pipeline: str, places: tuple[Floats
     document = warped_xml(spec, frame_xml(spec, held), _EVERYTHING, 1)
     try:
         with rasterio.open(document) as dataset:
-            cols, rows = dataset.read()
+            # GDAL writes nothing where no place leads to the source.
+            cols, rows = dataset.read(out=np.full((2, dataset.height, dataset.width), np.nan))
     except RasterioIOError:
         return float("inf")
     centres = lattice((0.5, _SIDE - 0.5, _SIDE - 0.5, 0.5), _SIDE)
